@@ -1,0 +1,4 @@
+// Package cni gives pods their network.
+//
+// Network is the contract a runtime calls for each pod sandbox.
+package cni
