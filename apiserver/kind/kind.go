@@ -75,9 +75,21 @@ type Kind struct {
 	// if not nil, is called once with whether the commit took effect.
 	Begin func(ctx context.Context, obj, old client.Object, dryRun bool) (done func(committed bool), err error)
 
-	// Fields are the field selectors beside metadata.name and metadata.namespace, each with its getter.
+	// PrepareForDelete, if not nil, is called on a copy of the stored object when its deletion is first requested and it
+	// stays for a while (grace period, finalizers, HoldsRemoval); it may modify obj (the phase of a Namespace).
+	PrepareForDelete func(ctx context.Context, obj client.Object)
+	// HoldsRemoval, if not nil, reports whether an object that is being deleted must stay although nothing in its
+	// metadata keeps it (spec.finalizers of a Namespace). It must not modify obj.
+	HoldsRemoval func(obj client.Object) bool
+	// ReturnDeletedObject answers a delete that removed the object with the object instead of a Status.
+	ReturnDeletedObject bool
+
+	// Fields are the field selectors beside metadata.name and metadata.namespace, each with its getter, which
+	// must not modify obj.
 	Fields map[string]func(obj client.Object) string
-	// LabelConversion validates or renames field labels of other versions; nil accepts Fields only.
+	// IndexFields names those of Fields by which lists and watches are served from an index (spec.nodeName of pods).
+	// An object whose field is empty is not in the index.
+	IndexFields []string
 
 	// Columns and Row make the table that kubectl get prints. Row returns one cell a column and must not modify obj.
 	// Without them a table has Name and Age.
@@ -118,8 +130,8 @@ type Scale struct {
 	// Get returns desired and observed replicas and the label selector in text form.
 	Get func(obj client.Object) (spec, status int32, selector string)
 	// Set sets the desired replicas.
+	// It is expected to write the field spec.replicas: the owners of a scale are tracked under that path.
 	Set func(obj client.Object, replicas int32)
-	// SpecPath and StatusPath are the fields' paths, for managed fields: spec.replicas, status.replicas.
 }
 
 // Virtual declares a resource that is not stored: a create-only one (SubjectAccessReview) or a
