@@ -44,7 +44,9 @@ func run(dir string) error {
 		{"definitions.v3.json.gz", "#/components/schemas/", v3},
 	} {
 		out := map[string]any{}
-		ref := func(name string) spec.Ref { return spec.MustCreateRef(v.prefix + common.EscapeJsonPointer(modelName(name))) }
+		ref := func(name string) spec.Ref {
+			return spec.MustCreateRef(v.prefix + common.EscapeJsonPointer(modelName(name)))
+		}
 		for name, def := range definitions.GetOpenAPIDefinitions(ref) {
 			schema := def.Schema
 			if s, ok := schema.Extensions[common.ExtensionV2Schema].(spec.Schema); ok && strings.Contains(v.file, "v2") {
