@@ -30,8 +30,9 @@ var (
 // shared with other writers, where it rises by at least one) and survive a restart.
 //
 // All methods may be called from any number of goroutines. Keys are compared as bytes.
-// Values handed in and out are shared and immutable: after a call neither the caller nor
-// the store modifies them. Empty values are allowed, empty keys are not (ErrInvalid).
+// Values and slices handed in and out are shared and immutable: after a call neither the
+// caller nor the store modifies them. Empty values are allowed and are not told apart from nil
+// ones; empty keys are not allowed (ErrInvalid), nor are negative revisions and limits.
 //
 // A cancelled context ends a call with the context's error; for Commit this may happen
 // after the commit took effect only if the error also wraps ErrUnknownOutcome.
@@ -60,19 +61,19 @@ type Store interface {
 	// opts.After: each once, in order, none missing. With After 0 it starts after the newest
 	// revision at the time of the call. It may return ErrCompacted if history after opts.After is gone;
 	// a watcher that falls behind compaction gets it from Next. Errors: ErrCompacted,
-	// ErrFutureRevision, ErrClosed. Cancelling ctx after Watch returned has no effect.
+	// ErrFutureRevision, ErrInvalid, ErrClosed. Cancelling ctx after Watch returned has no effect.
 	Watch(ctx context.Context, opts WatchOptions) (Watcher, error)
 
-	// Revision returns the newest revision and the oldest that can still be read,
-	// linearizably. After it returned, every open Watcher reports, without further
+	// Revision returns the newest revision, linearizably, and the oldest that can still be
+	// read. After it returned, every open Watcher reports, without further
 	// commits, a Batch with a Revision at least as large: what was read through Revision can be
 	// waited for on a watcher.
 	Revision(ctx context.Context) (current, compacted int64, err error)
 
 	// Compact drops history so that revisions below rev can no longer be read or watched
-	// from: reads at a revision lower than rev and watches after a revision lower than rev-1
-	// return ErrCompacted. Compacting to a revision already compacted is a no-op; to a
-	// revision that was not committed is ErrFutureRevision.
+	// from: reads at, and watches after, a revision lower than rev return ErrCompacted; at rev
+	// itself both work. Compacting to a revision already compacted is a no-op; to a
+	// revision that was not committed is ErrFutureRevision. Stores may compact on their own.
 	Compact(ctx context.Context, rev int64) error
 
 	// Close ends all watchers with ErrClosed, waits for running commits and releases
@@ -141,7 +142,7 @@ func Absent() Condition { return Condition{kind: condAbsent} }
 // Present requires that the key exists.
 func Present() Condition { return Condition{kind: condPresent} }
 
-// At requires that the key exists with this ModRevision.
+// At requires that the key exists with this ModRevision, which is greater than 0.
 func At(modRevision int64) Condition { return Condition{kind: condAt, rev: modRevision} }
 
 // Holds reports whether the condition is met by a key whose ModRevision is modRevision,
@@ -153,7 +154,7 @@ func (c Condition) Holds(modRevision int64) bool {
 	case condPresent:
 		return modRevision != 0
 	case condAt:
-		return modRevision == c.rev
+		return modRevision == c.rev && c.rev > 0
 	default:
 		return true
 	}
@@ -236,9 +237,10 @@ type WatchOptions struct {
 type Watcher interface {
 	// Next blocks until there is something after what it last returned. It returns the changes
 	// of one or more whole revisions, never part of one; or an empty Batch that only reports
-	// progress. A slow caller delays nobody else and loses nothing that is retained.
-	// Errors, all final but the context's: ErrCompacted when the next change is no longer
-	// retained, ErrClosed after Close of the watcher or the store.
+	// progress. A slow caller delays nobody else and loses nothing that is retained; one that
+	// waits in Next is not overtaken by the compaction of revisions without a change for it.
+	// Errors, all final but the context's: ErrCompacted when the revisions after the last
+	// Batch's are no longer retained, ErrClosed after Close of the watcher or the store.
 	Next(ctx context.Context) (Batch, error)
 	// Close releases the watcher and ends a blocked Next; it is idempotent.
 	Close()
@@ -254,7 +256,8 @@ type Batch struct {
 
 // Event is one change of one key.
 type Event struct {
-	// KV is the new pair; for a delete it has no Value and ModRevision is the revision of the delete.
+	// KV is the new pair; for a delete it has no Value, CreateRevision is 0 and ModRevision is
+	// the revision of the delete.
 	KV KV
 	// Deleted reports a delete.
 	Deleted bool

@@ -1,0 +1,126 @@
+package cowtree
+
+// maxLen bounds the keys of a leaf and the children of an inner node. Small nodes make
+// copying a path cheap, large ones make the tree flat; 32 is best for both at 10^5 keys.
+const maxLen = 32
+
+type node[V any] struct {
+	// owner is the editor that may modify the node in place, nil once it is published.
+	owner *token
+	// keysOwner is the same for keys, which versions of a node share until they differ.
+	keysOwner *token
+	count     int
+	// keys of a leaf are those of vals; keys[i] of an inner node is a lower bound of what
+	// is in kids[i] and above everything in kids[i-1]; keys[0] bounds nothing.
+	keys []string
+	vals []V
+	kids []*node[V]
+}
+
+type token struct{ _ byte }
+
+// Tree is an immutable ordered map. The zero value is empty.
+type Tree[V any] struct{ root *node[V] }
+
+// Len returns the number of pairs.
+func (t Tree[V]) Len() int {
+	if t.root == nil {
+		return 0
+	}
+	return t.root.count
+}
+
+// Get returns the value of key.
+func (t Tree[V]) Get(key string) (v V, ok bool) {
+	n := t.root
+	if n == nil {
+		return v, false
+	}
+	for n.kids != nil {
+		n = n.kids[n.child(key)]
+	}
+	i, found := n.find(key)
+	if !found {
+		return v, false
+	}
+	return n.vals[i], true
+}
+
+// Rank returns the number of keys lower than key.
+func (t Tree[V]) Rank(key string) int {
+	n := t.root
+	if n == nil {
+		return 0
+	}
+	rank := 0
+	for n.kids != nil {
+		i := n.child(key)
+		for _, k := range n.kids[:i] {
+			rank += k.count
+		}
+		n = n.kids[i]
+	}
+	i, _ := n.find(key)
+	return rank + i
+}
+
+// Ascend calls visit for every pair whose key is at least from, in order, until it returns false.
+func (t Tree[V]) Ascend(from string, visit func(key string, v V) bool) {
+	if t.root != nil {
+		t.root.ascend(from, visit)
+	}
+}
+
+func (n *node[V]) ascend(from string, visit func(string, V) bool) bool {
+	if n.kids == nil {
+		i := 0
+		if from != "" {
+			i, _ = n.find(from)
+		}
+		for ; i < len(n.keys); i++ {
+			if !visit(n.keys[i], n.vals[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	i := 0
+	if from != "" {
+		i = n.child(from)
+	}
+	for ; i < len(n.kids); i++ {
+		if !n.kids[i].ascend(from, visit) {
+			return false
+		}
+		from = ""
+	}
+	return true
+}
+
+// find returns the index of the first key that is at least key.
+func (n *node[V]) find(key string) (int, bool) {
+	lo, hi := 0, len(n.keys)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if n.keys[m] < key {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo, lo < len(n.keys) && n.keys[lo] == key
+}
+
+// child returns the index of the child that key belongs to.
+func (n *node[V]) child(key string) int {
+	lo, hi := 1, len(n.keys)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if n.keys[m] <= key {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo - 1
+}

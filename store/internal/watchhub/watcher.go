@@ -1,0 +1,115 @@
+package watchhub
+
+import (
+	"context"
+	"sync"
+
+	"github.com/keelson/keelson/store"
+)
+
+// batchLimit is how many events a batch has before it ends with the revision it is in.
+const batchLimit = 1000
+
+// Source is the log that a hub's watchers read.
+type Source interface {
+	// Bounds returns the newest published revision, and the one after which events are retained.
+	Bounds() (current, floor int64)
+	// Read returns the events under prefix of the revisions after after, whole revisions up
+	// to about limit events, and the revision up to which it has looked. It returns
+	// store.ErrCompacted if after is below the floor.
+	Read(after int64, prefix string, limit int) (events []store.Event, through int64, err error)
+	// Changes calls visit for every key changed by the revisions in (after, through].
+	Changes(after, through int64, visit func(rev int64, key string)) error
+}
+
+// Watcher is a cursor over the source's log.
+type Watcher struct {
+	hub    *Hub
+	prefix *prefixState
+	done   chan struct{}
+	once   sync.Once
+
+	pos      int64 // everything up to here has been looked at
+	reported int64 // the caller knows that
+	err      error
+}
+
+var _ store.Watcher = (*Watcher)(nil)
+
+// Watch returns a watcher; its errors are those of store.Store.Watch.
+func (h *Hub) Watch(opts store.WatchOptions) (*Watcher, error) {
+	current, floor := h.src.Bounds()
+	w := &Watcher{hub: h, done: make(chan struct{}), pos: opts.After, reported: opts.After}
+	switch {
+	case opts.After < 0:
+		return nil, store.ErrInvalid
+	case opts.After == 0:
+		w.pos = current
+	case opts.After < floor:
+		return nil, store.ErrCompacted
+	case opts.After > current:
+		return nil, store.ErrFutureRevision
+	}
+	w.prefix = h.acquire(opts.Prefix)
+	return w, nil
+}
+
+// Next implements store.Watcher.
+func (w *Watcher) Next(ctx context.Context) (store.Batch, error) {
+	for {
+		select {
+		case <-w.done:
+			return store.Batch{}, store.ErrClosed
+		case <-w.hub.done:
+			return store.Batch{}, store.ErrClosed
+		default:
+		}
+		if w.err != nil {
+			return store.Batch{}, w.err
+		}
+		if err := ctx.Err(); err != nil {
+			return store.Batch{}, err
+		}
+		events, through, err := w.hub.src.Read(w.pos, w.prefix.prefix, batchLimit)
+		if err != nil {
+			w.err = err
+			return store.Batch{}, err
+		}
+		w.pos = through
+		if len(events) > 0 || w.hub.progress.Load() > w.reported && through > w.reported {
+			w.reported = through
+			return store.Batch{Events: events, Revision: through}, nil
+		}
+		if err := w.wait(ctx); err != nil {
+			return store.Batch{}, err
+		}
+	}
+}
+
+// wait blocks until there is something new.
+func (w *Watcher) wait(ctx context.Context) error {
+	g := w.hub.join(w.prefix, w.pos, w.reported)
+	if g == nil {
+		return nil
+	}
+	defer w.hub.leave(w.prefix, g)
+	select {
+	case <-g.wake:
+		w.pos = max(w.pos, g.resume)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.done:
+		return store.ErrClosed
+	case <-w.hub.done:
+		return store.ErrClosed
+	}
+}
+
+// Close implements store.Watcher.
+func (w *Watcher) Close() {
+	w.once.Do(func() {
+		close(w.done)
+		w.hub.release(w.prefix)
+	})
+}
