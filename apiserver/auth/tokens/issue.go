@@ -51,7 +51,12 @@ type claims struct {
 // audience is written as a list and read as a list or a single string (RFC 7519).
 type audience []string
 
-func (a *audience) UnmarshalJSON(b []byte) error { return (*jwt.Audience)(a).UnmarshalJSON(b) }
+func (a *audience) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	return (*jwt.Audience)(a).UnmarshalJSON(b)
+}
 
 // Virtual declares the serviceaccounts/token subresource.
 func (m *Manager) Virtual() *kind.Virtual {
