@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -41,6 +42,19 @@ type Recorder struct {
 	source     corev1.EventSource
 	correlator *record.EventCorrelator
 	queue      chan *corev1.Event
+	// last is the stamp of the last event's name: two events of one moment must
+	// not have one name.
+	last atomic.Int64
+}
+
+func (r *Recorder) stamp(now int64) int64 {
+	for {
+		last := r.last.Load()
+		next := max(now, last+1)
+		if r.last.CompareAndSwap(last, next) {
+			return next
+		}
+	}
 }
 
 var _ record.EventRecorder = (*Recorder)(nil)
@@ -107,7 +121,7 @@ func (r *Recorder) record(obj runtime.Object, annotations map[string]string, eve
 	}
 	e := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        fmt.Sprintf("%s.%x", ref.Name, now.UnixNano()),
+			Name:        fmt.Sprintf("%s.%x", ref.Name, r.stamp(now.UnixNano())),
 			Namespace:   ns,
 			Annotations: annotations,
 		},
