@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// wakeCost is what waking one waiter is taken to cost; a group is left alone for its number
+// wakeCost is several times what waking one waiter costs; a group is left alone for its number
 // of waiters times this after each waking, so that waking takes a bounded share of a core.
 const (
-	wakeCost    = time.Microsecond
-	maxWakeRest = 10 * time.Millisecond
+	wakeCost    = 5 * time.Microsecond
+	maxWakeRest = 50 * time.Millisecond
 )
 
 // Hub wakes waiting watchers. Make one with New.
