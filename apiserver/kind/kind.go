@@ -75,6 +75,12 @@ type Kind struct {
 	// if not nil, is called once with whether the commit took effect.
 	Begin func(ctx context.Context, obj, old client.Object, dryRun bool) (done func(committed bool), err error)
 
+	// Claims, if not nil, names what an object has for itself alone in the whole store, whichever server writes it:
+	// an address, a port ("serviceips/10.96.0.1"). The core commits a key for each in the transaction that creates, updates or removes the
+	// object. If another object holds one, nothing is committed: done(false) is called and the request starts again from Begin, a
+	// bounded number of times, before it fails with a Conflict. A claim whose holder is gone, or claims it no more, is taken over.
+	Claims func(obj client.Object) []string
+
 	// PrepareForDelete, if not nil, is called on a copy of the stored object when its deletion is first requested and it
 	// stays for a while (grace period, finalizers, HoldsRemoval); it may modify obj (the phase of a Namespace).
 	PrepareForDelete func(ctx context.Context, obj client.Object)
@@ -109,6 +115,9 @@ type Version struct {
 	// and neither loses anything that the other needs.
 	To   func(obj client.Object) (client.Object, error)
 	From func(obj client.Object) (client.Object, error)
+	// Validate, if not nil, returns the mistakes that objects written through this version must not have beside those of the
+	// Kind. It sees the Kind's object; old is nil on create.
+	Validate func(ctx context.Context, obj, old client.Object) field.ErrorList
 	// Deprecated is the text of the Warning header, if the version is.
 	Deprecated string
 }
