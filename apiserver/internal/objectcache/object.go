@@ -37,7 +37,6 @@ type Format interface {
 type Object struct {
 	key   string // behind the resource's prefix
 	rev   int64
-	crev  int64
 	obj   runtime.Object
 	value []byte // as stored; nil if not stored
 	raw   []byte // protobuf message inside value; nil if value is JSON
