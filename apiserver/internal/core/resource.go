@@ -31,8 +31,9 @@ type Resource struct {
 
 	subresources []Subresource
 	scheme       *runtime.Scheme
-	codec        *codec
-	stored       *storedKind
+	envelope     []byte
+	jsonPrefix   string
+	stored       *stored // nil if Virtual
 }
 
 // Subresource is one served subresource of a Resource.
@@ -182,13 +183,4 @@ func (r *Resource) fromHub(obj client.Object) (client.Object, error) {
 	}
 	v.GetObjectKind().SetGroupVersionKind(r.GVK)
 	return v, nil
-}
-
-// View implements objectcache.Format: pass a *Resource to Object.Encoded, Append, AppendItem and View.
-func (r *Resource) View(obj runtime.Object) (runtime.Object, error) {
-	o, ok := obj.(client.Object)
-	if !ok || r.Version == nil || obj.GetObjectKind().GroupVersionKind() != r.Kind.GVK {
-		return obj, nil
-	}
-	return r.fromHub(o)
 }

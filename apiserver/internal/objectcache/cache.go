@@ -439,3 +439,31 @@ func (c *Cache) reload(ctx context.Context) error {
 	c.drainEarly()
 	return nil
 }
+
+// Historic reads the state of a resource at an old revision from the store. Errors are the store's.
+func (r *Resource) Historic(ctx context.Context, rev int64) (*Snapshot, error) {
+	s := &Snapshot{Revision: rev, tree: newTree()}
+	opts := store.ListOptions{Prefix: r.prefix, Limit: loadPage, Revision: rev}
+	for {
+		page, err := r.cache.store.List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range r.cache.decodeAll(page.KVs) {
+			if o != nil {
+				s.tree.ReplaceOrInsert(o)
+			}
+		}
+		if !page.More || len(page.KVs) == 0 {
+			return s, nil
+		}
+		opts.After = page.KVs[len(page.KVs)-1].Key
+	}
+}
+
+// Oldest is the oldest revision after which all events are retained.
+func (r *Resource) Oldest() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.log.dropped
+}

@@ -27,8 +27,8 @@ type Format interface {
 	JSON(view runtime.Object) (doc []byte, typeMeta int, err error)
 	// Protobuf returns the message without envelope.
 	Protobuf(view runtime.Object) ([]byte, error)
-	// Envelope returns the prefix of the envelope around a protobuf message: magic number, type.
-	Envelope() []byte
+	// Envelope returns the prefix of the envelope around an object's protobuf message: magic number, type.
+	Envelope(obj runtime.Object) []byte
 	// Stored reports whether stored messages are in this format's version.
 	Stored() bool
 }
@@ -155,7 +155,7 @@ func (o *Object) Append(dst []byte, f Format, mediaType string) ([]byte, error) 
 		}
 		return append(dst, e.data...), nil
 	case Protobuf:
-		dst = append(dst, f.Envelope()...)
+		dst = append(dst, f.Envelope(o.obj)...)
 		return o.appendMessage(dst, 0x12, f, true)
 	}
 	return nil, fmt.Errorf("objectcache: no encoding for %q", mediaType)
