@@ -88,6 +88,8 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 func (p *Proxy) loop(ctx context.Context) error {
 	full, delay := false, time.Duration(0)
 	var last time.Time
+	health := newHealthServers(p.opts.Logger)
+	defer health.close()
 	for {
 		var retry <-chan time.Time
 		if delay > 0 {
@@ -115,6 +117,7 @@ func (p *Proxy) loop(ctx context.Context) error {
 		if c.Empty() {
 			continue
 		}
+		health.apply(c)
 		last = p.opts.Clock.Now()
 		err := p.backend.Apply(ctx, c)
 		p.metrics.observe(p.opts.Clock.Since(last), c, err)
