@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// Network gives pods their interface, address and routes. All methods may be called from any number of
+// Network gives pods their interface, address and routes. One that gives addresses without network namespaces also has a method
+// NeedsNetNS() bool, which answers false. All methods may be called from any number of
 // goroutines; calls for one sandbox are serialized by the implementation.
 type Network interface {
 	// Setup attaches the sandbox and returns its addresses. Called again for a sandbox that is attached, it returns

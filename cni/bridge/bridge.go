@@ -21,6 +21,9 @@ type Options struct {
 	// ClusterCIDR is the range of all pods: traffic to it keeps the pod's address, traffic to elsewhere is masqueraded behind the
 	// node's. Default: PodCIDR.
 	ClusterCIDR netip.Prefix
+	// ServiceCIDR, if set, is routed to the bridge, so that the node itself reaches Services even without a default route, and does so
+	// with an address that pods on other nodes can answer.
+	ServiceCIDR netip.Prefix
 	// Bridge is the device's name, up to 15 characters. Default "keelson0".
 	Bridge string
 	// MTU of bridge and veth; default: the kernel's, 1500. With VXLAN between nodes take 50 off the nodes' MTU.

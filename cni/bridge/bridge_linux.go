@@ -100,17 +100,20 @@ func (n *Network) EnsureBridge(ctx context.Context) error {
 	}
 	// Routed traffic that leaves where it came in must not make the node tell pods to talk directly.
 	for key, value := range map[string]string{
-		"net/ipv4/ip_forward":                                         "1",
-		"net/ipv4/conf/all/send_redirects":                            "0",
-		"net/ipv4/conf/" + n.opts.Bridge + "/send_redirects":          "0",
-		"net/ipv4/conf/" + n.opts.Bridge + "/route_localnet":          "1",
-		"net/ipv4/conf/" + n.opts.Bridge + "/rp_filter":               "0",
-		"net/ipv4/conf/" + n.opts.Bridge + "/accept_local":            "1",
-		"net/ipv4/neigh/" + n.opts.Bridge + "/gc_stale_time":          "30",
-		"net/ipv4/neigh/" + n.opts.Bridge + "/base_reachable_time_ms": "15000",
+		"net/ipv4/ip_forward":                                "1",
+		"net/ipv4/conf/all/send_redirects":                   "0",
+		"net/ipv4/conf/" + n.opts.Bridge + "/send_redirects": "0",
+		"net/ipv4/conf/" + n.opts.Bridge + "/route_localnet": "1",
+		"net/ipv4/conf/" + n.opts.Bridge + "/rp_filter":      "0",
 	} {
 		if err := sysctl(key, value); err != nil && key == "net/ipv4/ip_forward" {
 			return fmt.Errorf("cni/bridge: %w", err)
+		}
+	}
+	if n.opts.ServiceCIDR.IsValid() {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(n.opts.ServiceCIDR.Masked()), Src: n.pool.Gateway().AsSlice()}
+		if err := n.host.RouteReplace(route); err != nil {
+			return fmt.Errorf("cni/bridge: route to Services %v: %w", n.opts.ServiceCIDR, err)
 		}
 	}
 	if err := n.nft.Run(ctx, n.baseRules()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"github.com/keelson/keelson/cni"
@@ -100,6 +101,9 @@ func TestSuite(t *testing.T) {
 
 func TestPodsReachEachOther(t *testing.T) {
 	inNamespace(t)
+	if lo, err := netlink.LinkByName("lo"); err != nil || netlink.LinkSetUp(lo) != nil {
+		t.Fatal("lo up")
+	}
 	n := open(t, t.TempDir())
 	a := cni.Sandbox{ID: "a", Name: "a", NetNS: podNamespace(t)}
 	b := cni.Sandbox{
@@ -155,6 +159,9 @@ func TestPodsReachEachOther(t *testing.T) {
 	})
 	if got := ask(rb.IPs[0].String() + ":8080"); got == "" {
 		t.Error("node to pod: no answer")
+	}
+	if got := ask("127.0.0.1:18080"); got == "" {
+		t.Error("node to host port on loopback: no answer")
 	}
 	if err := n.Teardown(t.Context(), b); err != nil {
 		t.Fatal(err)

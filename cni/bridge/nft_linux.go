@@ -45,6 +45,13 @@ func (n *Network) baseRules() *knftables.Transaction {
 	tx.Flush(&knftables.Chain{Name: chainForward})
 	tx.Add(&knftables.Rule{Chain: chainForward, Rule: knftables.Concat("ip saddr", n.opts.ClusterCIDR.Masked().String(), "accept")})
 	tx.Add(&knftables.Rule{Chain: chainForward, Rule: knftables.Concat("ip daddr", n.opts.ClusterCIDR.Masked().String(), "accept")})
+	// route_localnet, which host ports on 127.0.0.1 need, must not open the node's loopback to pods.
+	tx.Add(&knftables.Chain{
+		Name: "input", Type: knftables.PtrTo(knftables.FilterType),
+		Hook: knftables.PtrTo(knftables.InputHook), Priority: knftables.PtrTo(knftables.FilterPriority),
+	})
+	tx.Flush(&knftables.Chain{Name: "input"})
+	tx.Add(&knftables.Rule{Chain: "input", Rule: knftables.Concat("iifname", strconv.Quote(n.opts.Bridge), "ip daddr 127.0.0.0/8 ct state new drop")})
 	tx.Add(&knftables.Map{Name: mapHostPorts, Type: "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service"})
 	tx.Add(&knftables.Map{Name: mapHostPortsAny, Type: "inet_proto . inet_service : ipv4_addr . inet_service"})
 	tx.Add(&knftables.Chain{Name: chainHostPorts})

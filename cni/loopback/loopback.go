@@ -46,6 +46,9 @@ func New(opts Options) (*Network, error) {
 	return &Network{pool: pool}, nil
 }
 
+// NeedsNetNS reports that sandboxes stay in the host's network namespace.
+func (n *Network) NeedsNetNS() bool { return false }
+
 // Setup implements cni.Network. Host ports are refused: a pod's ports are the host's already.
 func (n *Network) Setup(ctx context.Context, s cni.Sandbox) (cni.Result, error) {
 	if err := ctx.Err(); err != nil {
