@@ -1,0 +1,144 @@
+package rbac
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/go-logr/logr"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// AggregateAll fills the rules of every ClusterRole that has an aggregation rule. It repeats until nothing changes, since aggregated
+// roles may be parts of others.
+func AggregateAll(ctx context.Context, c client.Client) error {
+	const rounds = 8 // deeper nesting is left to the Aggregator
+	for range rounds {
+		var roles rbacv1.ClusterRoleList
+		if err := c.List(ctx, &roles); err != nil {
+			return fmt.Errorf("rbac: listing cluster roles: %w", err)
+		}
+		changed := false
+		var errs []error
+		for i := range roles.Items {
+			did, err := aggregate(ctx, c, &roles.Items[i], roles.Items)
+			changed = changed || did
+			if err != nil && !apierrors.IsNotFound(err) {
+				errs = append(errs, err)
+			}
+		}
+		if err := errors.Join(errs...); err != nil || !changed {
+			return err
+		}
+	}
+	return nil
+}
+
+// Aggregator is the reconciler of aggregated ClusterRoles: run it for the names of all ClusterRoles that have an aggregation rule whenever any
+// ClusterRole changes. It is what Kubernetes calls the clusterrole-aggregation-controller.
+type Aggregator struct {
+	// Client reads and writes ClusterRoles.
+	Client client.Client
+	// Logger may be left out.
+	Logger logr.Logger
+}
+
+var _ reconcile.Reconciler = (*Aggregator)(nil)
+
+// Reconcile fills the rules of one ClusterRole.
+func (a *Aggregator) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	var role rbacv1.ClusterRole
+	if err := a.Client.Get(ctx, req.NamespacedName, &role); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if role.AggregationRule == nil {
+		return reconcile.Result{}, nil
+	}
+	var all rbacv1.ClusterRoleList
+	if err := a.Client.List(ctx, &all); err != nil {
+		return reconcile.Result{}, err
+	}
+	changed, err := aggregate(ctx, a.Client, &role, all.Items)
+	if changed {
+		a.Logger.V(2).Info("Aggregated cluster role", "role", role.Name)
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// Requests returns what to reconcile after obj, a ClusterRole, changed: every aggregated role, since the labels that it had before are not known.
+func (a *Aggregator) Requests(ctx context.Context, _ client.Object) []reconcile.Request {
+	var all rbacv1.ClusterRoleList
+	if err := a.Client.List(ctx, &all); err != nil {
+		a.Logger.Error(err, "Listing cluster roles")
+		return nil
+	}
+	var out []reconcile.Request
+	for i := range all.Items {
+		if all.Items[i].AggregationRule != nil {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
+		}
+	}
+	return out
+}
+
+func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) (changed bool, err error) {
+	if role.AggregationRule == nil {
+		return false, nil
+	}
+	rules, err := aggregatedRules(role, all)
+	if err != nil {
+		return false, fmt.Errorf("rbac: cluster role %s: %w", role.Name, err)
+	}
+	if apiequality.Semantic.DeepEqual(role.Rules, rules) {
+		return false, nil
+	}
+	role = role.DeepCopy()
+	role.Rules = rules
+	if err := c.Update(ctx, role); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// aggregatedRules are the rules of the roles selected, without repetition, in the order of the selectors and then of names.
+func aggregatedRules(role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) ([]rbacv1.PolicyRule, error) {
+	byName := make([]*rbacv1.ClusterRole, len(all))
+	for i := range all {
+		byName[i] = &all[i]
+	}
+	sort.Slice(byName, func(i, j int) bool { return byName[i].Name < byName[j].Name })
+	rules := []rbacv1.PolicyRule{}
+	for i := range role.AggregationRule.ClusterRoleSelectors {
+		selector, err := metav1.LabelSelectorAsSelector(&role.AggregationRule.ClusterRoleSelectors[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range byName {
+			if other.Name == role.Name || !selector.Matches(labels.Set(other.Labels)) {
+				continue
+			}
+			for _, r := range other.Rules {
+				if !containsRule(rules, r) {
+					rules = append(rules, r)
+				}
+			}
+		}
+	}
+	return rules, nil
+}
+
+func containsRule(rules []rbacv1.PolicyRule, rule rbacv1.PolicyRule) bool {
+	for _, r := range rules {
+		if apiequality.Semantic.DeepEqual(r, rule) {
+			return true
+		}
+	}
+	return false
+}
