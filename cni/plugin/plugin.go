@@ -15,7 +15,7 @@ import (
 
 // Options of New.
 type Options struct {
-	// ConfDir holds configuration lists (*.conflist, *.conf); the first in name order is used, as by CRI runtimes. Default /etc/cni/net.d.
+	// ConfDir holds configuration lists (*.conflist); the first in name order is used, as by CRI runtimes. Default /etc/cni/net.d.
 	ConfDir string
 	// BinDirs hold the plugins. Default /opt/cni/bin.
 	BinDirs []string
@@ -51,7 +51,7 @@ func New(opts Options) (*Network, error) {
 }
 
 func (n *Network) config() (*libcni.NetworkConfigList, error) {
-	files, err := libcni.ConfFiles(n.opts.ConfDir, []string{".conflist", ".conf", ".json"})
+	files, err := libcni.ConfFiles(n.opts.ConfDir, []string{".conflist"})
 	if err != nil {
 		return nil, fmt.Errorf("cni/plugin: %s: %w", n.opts.ConfDir, err)
 	}
@@ -60,11 +60,6 @@ func (n *Network) config() (*libcni.NetworkConfigList, error) {
 		list, err := libcni.ConfListFromFile(f)
 		if err == nil && len(list.Plugins) > 0 {
 			return list, nil
-		}
-		if conf, cerr := libcni.ConfFromFile(f); cerr == nil {
-			if list, cerr := libcni.ConfListFromConf(conf); cerr == nil {
-				return list, nil
-			}
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", f, err))
 	}
@@ -75,8 +70,11 @@ func (n *Network) runtimeConf(s cni.Sandbox) *libcni.RuntimeConf {
 	rc := &libcni.RuntimeConf{
 		ContainerID: s.ID, NetNS: s.NetNS, IfName: n.opts.IfName,
 		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", s.Namespace}, {"K8S_POD_NAME", s.Name},
-			{"K8S_POD_INFRA_CONTAINER_ID", s.ID}, {"K8S_POD_UID", s.UID},
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", s.Namespace},
+			{"K8S_POD_NAME", s.Name},
+			{"K8S_POD_INFRA_CONTAINER_ID", s.ID},
+			{"K8S_POD_UID", s.UID},
 		},
 		CapabilityArgs: map[string]any{},
 	}
