@@ -14,7 +14,7 @@ import (
 
 // authorize asks whether the user in ctx may do verb to t. Requests of the Core itself carry trusted.
 func (c *Core) authorize(ctx context.Context, t Target, verb string, list *ListOptions) error {
-	if c.opts.Authorizer == nil || ctx.Value(trustedKey{}) != nil {
+	if c.opts.Authorizer == nil || ctx.Value(trustedKey{}) != nil || isAuthorized(ctx, t, verb) {
 		return nil
 	}
 	u, _ := request.UserFrom(ctx)
