@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
@@ -56,6 +57,10 @@ func New(o Options) (*Core, error) {
 	c.mutating, _ = o.Admission.(admission.MutationInterface)
 	c.validates, _ = o.Admission.(admission.ValidationInterface)
 	c.access = access{c}
+	// Any group's kinds may have the scale subresource.
+	if err := autoscalingv1.AddToScheme(c.scheme); err != nil {
+		return nil, fmt.Errorf("core: %w", err)
+	}
 	for _, g := range o.Groups {
 		if g.AddToScheme != nil {
 			if err := g.AddToScheme(c.scheme); err != nil {

@@ -345,5 +345,7 @@ func (h *Handler) connect(w *response, r *http.Request, x *exchange, c *Connect,
 	}
 	x.longRunning = true
 	defer h.metrics.longRunning(x)()
-	return c.Serve(w, r, ConnectRequest{Resource: p.resource, Subresource: p.subresource, Namespace: p.namespace, Name: p.name, Path: p.rest})
+	ctx, cancel := h.untilStopping(r.Context())
+	defer cancel()
+	return c.Serve(w, r.WithContext(ctx), ConnectRequest{Resource: p.resource, Subresource: p.subresource, Namespace: p.namespace, Name: p.name, Path: p.rest})
 }

@@ -42,8 +42,10 @@ func (h *Handler) watch(w *response, r *http.Request, x *exchange, t core.Target
 	if timeout <= 0 {
 		timeout = time.Duration(float64(longest) * (1 + rand.Float64()))
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	ctx, cancel := h.untilStopping(r.Context())
 	defer cancel()
+	ctx, expire := context.WithTimeout(ctx, timeout)
+	defer expire()
 	cursor, err := h.opts.Core.Watch(ctx, t, opts.ListOptions)
 	if err != nil {
 		return err
