@@ -17,6 +17,7 @@ const (
 type Hub struct {
 	src Source
 
+	watchers atomic.Int64
 	waiting  atomic.Int64 // watchers that wait
 	progress atomic.Int64 // what every watcher has to report
 	running  atomic.Bool  // there is a goroutine in run
@@ -61,6 +62,9 @@ func New(src Source) *Hub {
 
 // Waiting returns how many watchers wait for something to happen.
 func (h *Hub) Waiting() int64 { return h.waiting.Load() }
+
+// Watched reports whether there are watchers.
+func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
 
 // Published tells the hub that the source has new revisions. It is cheap when nobody waits.
 func (h *Hub) Published() {
@@ -267,6 +271,7 @@ func (h *Hub) leave(p *prefixState, g *group) {
 }
 
 func (h *Hub) acquire(prefix string) *prefixState {
+	h.watchers.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.prefixes[prefix]
@@ -280,6 +285,7 @@ func (h *Hub) acquire(prefix string) *prefixState {
 }
 
 func (h *Hub) release(p *prefixState) {
+	h.watchers.Add(-1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p.watchers--; p.watchers > 0 {

@@ -1,0 +1,445 @@
+package boltstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keelson/keelson/store"
+	"github.com/keelson/keelson/store/internal/cowtree"
+)
+
+const (
+	// What a transaction takes at most, so that its memory and its time are bounded.
+	maxBatch      = 4096
+	maxBatchBytes = 32 << 20
+	// maxUnflushed is how many relaxed commits wait for the disk before new ones do too.
+	maxUnflushed = 1 << 16
+	// reserveAhead is how many revisions are reserved at once for relaxed commits.
+	reserveAhead = 1 << 20
+)
+
+type editor = *cowtree.Editor[ref]
+
+// request is a commit or a compaction that waits for its answer.
+type request struct {
+	ops       []store.Op
+	relaxed   bool
+	compactTo int64
+	bytes     int
+	done      chan result
+
+	// What evaluation found.
+	rev      int64 // of the commit, or the newest if it changes nothing
+	recs     []encoded
+	conflict *store.ConflictError
+	current  ref // what the conflicting key has
+}
+
+type result struct {
+	rev int64
+	err error
+}
+
+// encoded is a record to be written.
+type encoded struct {
+	record
+	key  string
+	val  []byte
+	data []byte
+}
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
+	if err := store.CheckOps(ops); err != nil {
+		return 0, err
+	}
+	r := &request{ops: ops, relaxed: len(ops) > 0 && len(s.opts.RelaxedPrefixes) > 0}
+	for i := range ops {
+		r.bytes += len(ops[i].Key) + len(ops[i].Value)
+		r.relaxed = r.relaxed && s.opts.relaxed(ops[i].Key)
+	}
+	return s.submit(ctx, r)
+}
+
+// Compact implements store.Store. The space is freed in the background.
+func (s *Store) Compact(ctx context.Context, rev int64) error {
+	if rev < 0 {
+		return fmt.Errorf("%w: compaction to revision %d", store.ErrInvalid, rev)
+	}
+	_, err := s.submit(ctx, &request{compactTo: rev})
+	return err
+}
+
+func (s *Store) submit(ctx context.Context, r *request) (int64, error) {
+	if err := s.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer s.calls.Done()
+	r.done = make(chan result, 1)
+	s.mu.Lock()
+	s.queue = append(s.queue, r)
+	s.start()
+	s.mu.Unlock()
+	s.kick()
+	select {
+	case res := <-r.done:
+		return res.rev, res.err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	i := slices.Index(s.queue, r)
+	if i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+	}
+	s.mu.Unlock()
+	if i >= 0 {
+		return 0, ctx.Err()
+	}
+	select {
+	case res := <-r.done:
+		return res.rev, res.err
+	default:
+		return 0, fmt.Errorf("%w: %w", store.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// start starts the goroutine that writes, if there is none. The caller holds s.mu.
+func (s *Store) start() {
+	if !s.running {
+		s.running = true
+		s.writer.Add(1)
+		go s.run()
+	}
+}
+
+// kick ends the writing goroutine's waiting.
+func (s *Store) kick() {
+	select {
+	case s.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// run does what there is to write, and ends.
+func (s *Store) run() {
+	defer s.writer.Done()
+	idle := false // there is nothing that sweeping could do now
+	for {
+		s.mu.Lock()
+		n, bytes := 0, 0
+		for n < len(s.queue) && n < maxBatch && bytes < maxBatchBytes {
+			bytes += s.queue[n].bytes
+			n++
+		}
+		batch := slices.Clone(s.queue[:n])
+		s.queue = slices.Delete(s.queue, 0, n)
+		if n == 0 && (s.closed || idle && len(s.unflushed) == 0) {
+			s.running = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		switch {
+		case n > 0:
+			s.process(batch)
+			idle = false
+		case !idle:
+			idle = !s.sweepIdle()
+		default:
+			s.awaitFlush()
+		}
+	}
+}
+
+// awaitFlush waits until relaxed commits have to be written or something else comes.
+func (s *Store) awaitFlush() {
+	if d := time.Until(s.flushAt); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.kicked:
+			return
+		}
+	}
+	s.process(nil)
+}
+
+// batch is what process is about to do.
+type batch struct {
+	s     *Store
+	e     editor
+	base  int64 // the published revision
+	rev   int64
+	recs  [][]encoded // by revision from base+1
+	floor int64
+}
+
+func (s *Store) newBatch(v *view) *batch {
+	return &batch{s: s, e: v.tree.Edit(), base: v.rev, rev: v.rev, floor: v.floor}
+}
+
+// process answers the requests with at most one transaction.
+func (s *Store) process(reqs []*request) {
+	if err := s.settle(); err != nil {
+		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
+		for _, r := range reqs {
+			r.done <- result{err: err}
+		}
+		return
+	}
+	strict := s.processRelaxed(reqs)
+	b := s.newBatch(s.view.Load())
+	conflicts := false
+	for _, r := range strict {
+		if r.ops == nil && r.compactTo > 0 {
+			if r.compactTo <= b.base {
+				b.floor = max(b.floor, r.compactTo)
+			}
+			continue
+		}
+		b.evaluate(r)
+		conflicts = conflicts || r.conflict != nil
+	}
+	b.floor = max(b.floor, s.autoFloor(b))
+	reserve := s.reserved
+	if b.rev > s.reserved && slices.ContainsFunc(strict, func(r *request) bool { return r.relaxed }) {
+		reserve = b.rev + reserveAhead
+	}
+	published := s.view.Load()
+	flush := len(s.unflushed) > 0 && (len(b.recs) > 0 || b.floor != published.floor ||
+		time.Until(s.flushAt) <= 0 || len(s.unflushed) > maxUnflushed)
+	var events [][]store.Event
+	resolve := func(bucket *bbolt.Bucket) (err error) {
+		if events, err = b.events(bucket); err != nil {
+			return err
+		}
+		return b.conflicts(bucket, strict)
+	}
+	var err error
+	if len(b.recs) == 0 && b.floor == published.floor && !flush && reserve == s.reserved {
+		if conflicts {
+			err = s.read(resolve)
+		}
+		b.answer(strict, err, nil)
+		return
+	}
+	swept := s.swept
+	next := &pending{
+		view: &view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, first: b.base + 1,
+		recs: b.recs, flushed: flush, reserved: reserve,
+	}
+	unknown, err := s.write(func(tx *bbolt.Tx) error {
+		bucket, meta := tx.Bucket(recordsBucket), tx.Bucket(metaBucket)
+		bucket.FillPercent = 1 // records are only appended
+		if err := resolve(bucket); err != nil {
+			return err
+		}
+		if flush {
+			if err := putRecords(bucket, s.unflushed); err != nil {
+				return err
+			}
+		}
+		for _, recs := range b.recs {
+			if err := putRecords(bucket, recs); err != nil {
+				return err
+			}
+		}
+		if reserve != s.reserved {
+			if err := putNumber(meta, keyReserved, reserve); err != nil {
+				return err
+			}
+		}
+		if b.floor != published.floor {
+			if err := putNumber(meta, keyFloor, b.floor); err != nil {
+				return err
+			}
+		}
+		if swept < published.floor {
+			var err error
+			if swept, err = s.sweep(bucket, meta, swept, published.floor, 64+4*len(b.recs)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	next.swept, next.events = swept, events
+	switch {
+	case err == nil:
+		s.publish(next)
+	case unknown:
+		s.unsettled = next
+	case flush:
+		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
+	}
+	if err != nil {
+		s.opts.Logger.Error(err, "Commit failed", "path", s.path, "unknownOutcome", unknown)
+	}
+	var unknownErr error
+	if unknown {
+		unknownErr = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+	}
+	b.answer(strict, err, unknownErr)
+}
+
+// answer tells strict requests how it went; unknownErr is for those whose change may survive.
+func (b *batch) answer(reqs []*request, err, unknownErr error) {
+	for _, r := range reqs {
+		res := result{rev: r.rev, err: err}
+		switch {
+		case unknownErr != nil && (len(r.recs) > 0 || r.compactTo > 0):
+			res = result{err: unknownErr}
+		case err != nil:
+			res = result{err: err}
+		case r.compactTo > b.base:
+			res.err = fmt.Errorf("%w: compaction to revision %d, the newest is %d", store.ErrFutureRevision, r.compactTo, b.base)
+		case r.conflict != nil:
+			res = result{err: r.conflict}
+		}
+		r.done <- res
+	}
+}
+
+// processRelaxed publishes and answers the relaxed requests and returns the others. What cannot
+// be relaxed now is among them.
+func (s *Store) processRelaxed(reqs []*request) []*request {
+	if len(s.opts.RelaxedPrefixes) == 0 {
+		return reqs
+	}
+	b := s.newBatch(s.view.Load())
+	var strict, relaxed []*request
+	for _, r := range reqs {
+		if !r.relaxed || b.rev >= s.reserved || len(s.unflushed)+len(b.recs) > maxUnflushed {
+			strict = append(strict, r)
+			continue
+		}
+		b.evaluate(r)
+		relaxed = append(relaxed, r)
+	}
+	if len(relaxed) == 0 {
+		return strict
+	}
+	var events [][]store.Event
+	err := s.read(func(bucket *bbolt.Bucket) (err error) {
+		if events, err = b.events(bucket); err != nil {
+			return err
+		}
+		return b.conflicts(bucket, relaxed)
+	})
+	if err == nil && len(b.recs) > 0 {
+		if len(s.unflushed) == 0 {
+			s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
+		}
+		for _, recs := range b.recs {
+			s.unflushed = append(s.unflushed, recs...)
+			s.overlay.add(recs)
+			s.sizes.add(recs)
+		}
+		s.show(&view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, b.base+1, events)
+	}
+	b.answer(relaxed, err, nil)
+	return strict
+}
+
+// evaluate looks whether the conditions of r hold and applies its ops to the batch.
+func (b *batch) evaluate(r *request) {
+	rev := b.rev + 1
+	var recs []encoded
+	for i := range r.ops {
+		op := &r.ops[i]
+		have, ok := b.e.Get(op.Key)
+		if !op.If.Holds(have.mod) {
+			r.conflict = &store.ConflictError{Key: op.Key, If: op.If, Revision: b.rev}
+			r.current = have
+			return
+		}
+		if op.Kind == store.OpCheck || op.Kind == store.OpDelete && !ok {
+			continue
+		}
+		e := encoded{key: op.Key}
+		e.rev, e.create = rev, rev
+		if ok {
+			e.create, e.prev, e.prevIndex = have.create, have.mod, have.index
+		}
+		if op.Kind == store.OpDelete {
+			e.deleted = true
+		} else {
+			e.val = op.Value
+		}
+		recs = append(recs, e)
+	}
+	r.rev = b.rev
+	if len(recs) == 0 {
+		return
+	}
+	slices.SortFunc(recs, func(x, y encoded) int { return strings.Compare(x.key, y.key) })
+	for i := range recs {
+		e := &recs[i]
+		e.index, e.count = uint32(i), uint32(len(recs))
+		e.data = appendRecord(make([]byte, 0, len(e.key)+len(e.val)+48), &e.record, e.key, e.val)
+		if e.deleted {
+			b.e.Delete(e.key)
+		} else {
+			b.e.Set(e.key, e.ref())
+		}
+	}
+	b.rev = rev
+	b.recs = append(b.recs, recs)
+	r.rev, r.recs = rev, recs
+}
+
+// value returns the value that r refers to, in the batch or before it.
+func (b *batch) value(bucket *bbolt.Bucket, r ref) ([]byte, error) {
+	if r.mod > b.base {
+		return b.recs[r.mod-b.base-1][r.index].val, nil
+	}
+	return b.s.value(bucket, r)
+}
+
+// events returns what the batch changes, nil if nobody watches.
+func (b *batch) events(bucket *bbolt.Bucket) ([][]store.Event, error) {
+	if len(b.recs) == 0 || !b.s.hub.Watched() {
+		return nil, nil
+	}
+	out := make([][]store.Event, len(b.recs))
+	for i, recs := range b.recs {
+		out[i] = make([]store.Event, len(recs))
+		for j := range recs {
+			r, ev := &recs[j], &out[i][j]
+			ev.KV = store.KV{Key: r.key, Value: r.val, CreateRevision: r.create, ModRevision: r.rev}
+			if r.deleted {
+				ev.Deleted, ev.KV.CreateRevision = true, 0
+			}
+			if prev, ok := r.prevRef(); ok {
+				val, err := b.value(bucket, prev)
+				if err != nil {
+					return nil, err
+				}
+				ev.Prev = &store.KV{Key: r.key, Value: val, CreateRevision: prev.create, ModRevision: prev.mod}
+			}
+		}
+	}
+	return out, nil
+}
+
+// conflicts fills in what the keys of conflicts have.
+func (b *batch) conflicts(bucket *bbolt.Bucket, reqs []*request) error {
+	for _, r := range reqs {
+		if r.conflict == nil || r.current.mod == 0 {
+			continue
+		}
+		val, err := b.value(bucket, r.current)
+		if err != nil {
+			return err
+		}
+		r.conflict.Current = &store.KV{
+			Key: r.conflict.Key, Value: val, CreateRevision: r.current.create, ModRevision: r.current.mod,
+		}
+	}
+	return nil
+}
