@@ -1,0 +1,65 @@
+package builtin
+
+import (
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/controller/deployment"
+	"github.com/keelson/keelson/controller/endpointslice"
+	"github.com/keelson/keelson/controller/garbagecollector"
+	"github.com/keelson/keelson/controller/namespace"
+	"github.com/keelson/keelson/controller/nodeipam"
+	"github.com/keelson/keelson/controller/replicaset"
+	"github.com/keelson/keelson/controller/rootca"
+	"github.com/keelson/keelson/controller/serviceaccount"
+)
+
+// entries are all controllers, by their names in kube-controller-manager.
+func entries() []entry {
+	return []entry{
+		{name: "deployment-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return deployment.New(c, cc, deployment.Options{Common: o.Common})
+		}},
+		{name: "replicaset-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return replicaset.New(c, cc, replicaset.Options{Common: o.Common})
+		}},
+		{name: "endpointslice-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return endpointslice.New(c, cc, endpointslice.Options{Common: o.Common})
+		}},
+		{name: "namespace-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return namespace.New(c, cc, namespace.Options{Common: o.Common, Resources: o.Resources})
+		}},
+		{name: "garbage-collector-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return garbagecollector.New(c, cc, garbagecollector.Options{Common: o.Common, Resources: o.Resources})
+		}},
+		{name: "serviceaccount-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return serviceaccount.New(c, cc, serviceaccount.Options{Common: o.Common})
+		}},
+		{
+			name: "root-ca-certificate-publisher-controller",
+			unmet: func(o Options) string {
+				if len(o.RootCA) == 0 {
+					return "RootCA"
+				}
+				return ""
+			},
+			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+				return rootca.New(c, cc, rootca.Options{Common: o.Common, CA: o.RootCA})
+			},
+		},
+		{
+			name: "node-ipam-controller",
+			unmet: func(o Options) string {
+				if len(o.ClusterCIDRs) == 0 {
+					return "ClusterCIDRs"
+				}
+				return ""
+			},
+			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+				return nodeipam.New(c, cc, nodeipam.Options{
+					Common: o.Common, ClusterCIDRs: o.ClusterCIDRs, NodeMaskIPv4: o.NodeMaskIPv4, NodeMaskIPv6: o.NodeMaskIPv6,
+				})
+			},
+		},
+	}
+}
