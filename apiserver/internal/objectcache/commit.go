@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -44,7 +45,18 @@ func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Ob
 		return nil, err
 	}
 	c.committed(rev, []change{{res: r, rev: rev, key: o.key, obj: o}})
+	c.settle(ctx, rev)
 	return o, nil
+}
+
+// settle gives those who commit at the same time a moment to be applied, so that a writer reads what it wrote.
+func (c *Cache) settle(ctx context.Context, rev int64) {
+	if c.revision.Load() >= rev {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = c.Wait(ctx, rev)
 }
 
 // Deletion is one of several objects to delete.
@@ -72,6 +84,7 @@ func (c *Cache) Delete(ctx context.Context, ds ...Deletion) ([]*Object, error) {
 		}
 	}
 	c.committed(rev, changes)
+	c.settle(ctx, rev)
 	out := make([]*Object, len(ds))
 	for i, d := range ds {
 		out[i] = d.Object.at(changes[i].reported)
