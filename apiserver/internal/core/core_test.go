@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -18,49 +17,15 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/keelson/keelson/apiserver/internal/core"
+	"github.com/keelson/keelson/apiserver/internal/core/coretest"
 	"github.com/keelson/keelson/store"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func newStore(t testing.TB) store.Store {
-	t.Helper()
-	s, err := memstore.New(memstore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
+func newStore(t testing.TB) store.Store { return coretest.Store(t) }
 
-// start runs a core over a store until the test ends.
-func start(t testing.TB, o core.Options) *core.Core {
-	t.Helper()
-	if o.Store == nil {
-		o.Store = newStore(t)
-	}
-	if o.Groups == nil {
-		o.Groups = testGroups()
-	}
-	c, err := core.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	if err := c.WaitReady(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
+func start(t testing.TB, o core.Options) *core.Core { return coretest.Start(t, o) }
 
 func target(t testing.TB, c *core.Core, resource, ns, name string) core.Target {
 	t.Helper()

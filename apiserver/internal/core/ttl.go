@@ -76,7 +76,11 @@ func (c *Core) expireKind(ctx context.Context, s *stored) {
 		}
 		now := c.opts.Clock.Now()
 		for _, e := range events {
-			if !e.Deleted {
+			switch {
+			case e.Deleted:
+			case e.Prev == nil:
+				add(e.Object, lastWritten(e.Object.Object()))
+			default:
 				add(e.Object, now)
 			}
 		}

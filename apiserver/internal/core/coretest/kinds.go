@@ -1,4 +1,4 @@
-package core_test
+package coretest
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/keelson/keelson/apiserver/kind"
 )
 
-// testGroups are a few kinds, small but of every sort.
-func testGroups() []kind.Group {
+// Groups are a few kinds, small but of every sort.
+func Groups() []kind.Group {
 	configMap := &kind.Kind{
 		GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), Resource: "configmaps", Singular: "configmap", Namespaced: true,
 		AllowUnconditionalUpdate: true, AllowCreateOnUpdate: true,
