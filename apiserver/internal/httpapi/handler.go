@@ -76,8 +76,6 @@ type Options struct {
 	RequestTimeout time.Duration
 	// MaxInFlight and MaxMutatingInFlight bound the requests served at one time, watches and connects aside; 0 means no bound.
 	MaxInFlight, MaxMutatingInFlight int
-	// Stopping ends watches and connects when it ends; nil means that their own contexts alone do.
-	Stopping context.Context
 	Clock    clock.PassiveClock
 	Logger   logr.Logger
 	// Metrics, if set, gets the request metrics and is served at /metrics.
@@ -99,6 +97,7 @@ type Handler struct {
 
 	buffers, large, gzips *sync.Pool
 	reading, mutating     atomic.Int64
+	streams               streams
 }
 
 // New returns a handler.
@@ -290,19 +289,6 @@ func (h *Handler) route(w *response, r *http.Request, x *exchange) error {
 		return nil
 	}
 	return errNotFoundPath()
-}
-
-// untilStopping ends a long-running request when the server stops.
-func (h *Handler) untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if h.opts.Stopping == nil {
-		return ctx, cancel
-	}
-	stop := context.AfterFunc(h.opts.Stopping, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
 }
 
 // response remembers what has been sent.

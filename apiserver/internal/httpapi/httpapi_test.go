@@ -81,8 +81,7 @@ func serve(t testing.TB, change func(*Options)) *fixture {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
-	stop, stopNow := context.WithCancel(context.Background())
-	o := Options{Core: c, Authenticator: bearer{}, Metrics: prometheus.NewRegistry(), Stopping: stop}
+	o := Options{Core: c, Authenticator: bearer{}, Metrics: prometheus.NewRegistry()}
 	if change != nil {
 		change(&o)
 	}
@@ -92,7 +91,7 @@ func serve(t testing.TB, change func(*Options)) *fixture {
 	}
 	s := httptest.NewServer(h)
 	t.Cleanup(func() {
-		stopNow()
+		h.StopStreams()
 		s.Close()
 		cancel()
 		<-done

@@ -345,7 +345,7 @@ func (h *Handler) connect(w *response, r *http.Request, x *exchange, c *Connect,
 	}
 	x.longRunning = true
 	defer h.metrics.longRunning(x)()
-	ctx, cancel := h.untilStopping(r.Context())
+	ctx, cancel := h.streams.begin(r.Context())
 	defer cancel()
 	return c.Serve(w, r.WithContext(ctx), ConnectRequest{Resource: p.resource, Subresource: p.subresource, Namespace: p.namespace, Name: p.name, Path: p.rest})
 }

@@ -42,7 +42,7 @@ func (h *Handler) watch(w *response, r *http.Request, x *exchange, t core.Target
 	if timeout <= 0 {
 		timeout = time.Duration(float64(longest) * (1 + rand.Float64()))
 	}
-	ctx, cancel := h.untilStopping(r.Context())
+	ctx, cancel := h.streams.begin(r.Context())
 	defer cancel()
 	ctx, expire := context.WithTimeout(ctx, timeout)
 	defer expire()

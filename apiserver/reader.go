@@ -1,0 +1,89 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/keelson/keelson/apiserver/internal/core"
+)
+
+// reader gives the server's own parts what its core has, without authorization. What it returns shares memory with the
+// stored objects and must not be modified. The core is set after the parts that need it to be made have a reader.
+type reader struct{ core atomic.Pointer[core.Core] }
+
+var _ client.Reader = (*reader)(nil)
+
+func (r *reader) resource(obj runtime.Object, list bool) (*core.Core, *core.Resource, error) {
+	c := r.core.Load()
+	gvk, err := apiutil.GVKForObject(obj, c.Scheme())
+	if err != nil {
+		return nil, nil, err
+	}
+	if list {
+		gvk.Kind = gvk.Kind[:len(gvk.Kind)-len("List")]
+	}
+	res, ok := c.LookupKind(gvk)
+	if !ok {
+		return nil, nil, fmt.Errorf("apiserver: kind %s is not served", gvk)
+	}
+	return c, res, nil
+}
+
+// Get implements client.Reader. What the cache has not seen yet is looked for in the store.
+func (r *reader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
+	c, res, err := r.resource(obj, false)
+	if err != nil {
+		return err
+	}
+	if err := c.WaitReady(ctx); err != nil {
+		return err
+	}
+	name := key.Name
+	if res.Namespaced {
+		name = key.Namespace + "/" + key.Name
+	}
+	var found client.Object
+	if o := c.Cached(res).Get(name); o != nil {
+		found = o.Object()
+	} else if found, err = c.Access().Get(ctx, res.GVK, key.Namespace, key.Name); err != nil {
+		return err
+	}
+	return assign(obj, found)
+}
+
+// List implements client.Reader, with namespace and label selector.
+func (r *reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	c, res, err := r.resource(list, true)
+	if err != nil {
+		return err
+	}
+	o := (&client.ListOptions{}).ApplyOptions(opts)
+	objs, err := c.Access().List(ctx, res.GVK, o.Namespace)
+	if err != nil {
+		return err
+	}
+	var items []runtime.Object
+	for _, obj := range objs {
+		if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(obj.GetLabels())) {
+			items = append(items, obj)
+		}
+	}
+	return meta.SetList(list, items)
+}
+
+func assign(dst, src client.Object) error {
+	d, s := reflect.ValueOf(dst), reflect.ValueOf(src)
+	if d.Type() != s.Type() {
+		return fmt.Errorf("apiserver: stored object is a %T, not a %T", src, dst)
+	}
+	d.Elem().Set(s.Elem())
+	return nil
+}
