@@ -76,8 +76,8 @@ type Options struct {
 	RequestTimeout time.Duration
 	// MaxInFlight and MaxMutatingInFlight bound the requests served at one time, watches and connects aside; 0 means no bound.
 	MaxInFlight, MaxMutatingInFlight int
-	Clock    clock.PassiveClock
-	Logger   logr.Logger
+	Clock                            clock.PassiveClock
+	Logger                           logr.Logger
 	// Metrics, if set, gets the request metrics and is served at /metrics.
 	Metrics interface {
 		prometheus.Registerer
