@@ -68,7 +68,11 @@ func (s *Server) authenticators() (authenticator.Request, error) {
 }
 
 // privileged lets members of system:masters do everything before another authorizer is asked, so that no policy can lock the cluster's owner out.
-type privileged struct{ next authorizer.Authorizer }
+type privileged struct {
+	next authorizer.UnconditionalAuthorizer
+}
+
+var _ authorizer.Authorizer = privileged{}
 
 // Authorize implements authorizer.Authorizer.
 func (p privileged) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
@@ -80,4 +84,14 @@ func (p privileged) Authorize(ctx context.Context, a authorizer.Attributes) (aut
 		}
 	}
 	return p.next.Authorize(ctx, a)
+}
+
+// ConditionsAwareAuthorize implements authorizer.Authorizer; decisions carry no conditions.
+func (p privileged) ConditionsAwareAuthorize(ctx context.Context, a authorizer.Attributes) authorizer.ConditionsAwareDecision {
+	return authorizer.ConditionsAwareDecisionFromParts(p.Authorize(ctx, a))
+}
+
+// EvaluateConditions implements authorizer.Authorizer by refusing: there are no conditions.
+func (privileged) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
+	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson/keelson/apiserver/admission"
 	"github.com/keelson/keelson/apiserver/kind"
 )
 
@@ -55,15 +56,17 @@ type Options struct {
 
 	// Groups are served beside those of DefaultGroups; one of the same name replaces it.
 	Groups []kind.Group
-	// DisableAdmission names admission plugins to leave out (ServiceAccount, LimitRanger).
-	DisableAdmission []string
+	// Admission plugins run after those of package admission. DisableAdmission and EnableAdmission switch plugins by name
+	// (ServiceAccount, LimitRanger), where the default is not wanted.
+	Admission                         []admission.Plugin
+	DisableAdmission, EnableAdmission []string
 
 	// Authenticator is asked before the server's own, which know client certificates of its authority and service-account tokens.
 	Authenticator authenticator.Request
 	// Tokens are static bearer tokens and whom they stand for.
 	Tokens map[string]user.Info
 	// Authorizer replaces RBAC. Members of system:masters are not subject to it.
-	Authorizer authorizer.Authorizer
+	Authorizer authorizer.UnconditionalAuthorizer
 	// ServiceAccountIssuer and ServiceAccountAudiences are those of service-account tokens. Default
 	// https://kubernetes.default.svc.CLUSTERDOMAIN, and the issuer.
 	ServiceAccountIssuer    string

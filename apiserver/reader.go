@@ -59,23 +59,27 @@ func (r *reader) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	return assign(obj, found)
 }
 
-// List implements client.Reader, with namespace and label selector.
+// List implements client.Reader, with namespace and label selector, on the cache.
 func (r *reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	c, res, err := r.resource(list, true)
 	if err != nil {
 		return err
 	}
 	o := (&client.ListOptions{}).ApplyOptions(opts)
-	objs, err := c.Access().List(ctx, res.GVK, o.Namespace)
-	if err != nil {
+	if err := c.WaitReady(ctx); err != nil {
 		return err
 	}
-	var items []runtime.Object
-	for _, obj := range objs {
-		if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(obj.GetLabels())) {
-			items = append(items, obj)
-		}
+	prefix := ""
+	if res.Namespaced && o.Namespace != "" {
+		prefix = o.Namespace + "/"
 	}
+	var items []runtime.Object
+	c.Cached(res).Snapshot().Ascend(prefix, "", func(obj *core.Object) bool {
+		if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(obj.Object().GetLabels())) {
+			items = append(items, obj.Runtime())
+		}
+		return true
+	})
 	return meta.SetList(list, items)
 }
 

@@ -62,7 +62,7 @@ type Options struct {
 	// Authenticator of requests; nil makes everybody anonymous. Requests through the in-memory transport carry their user.
 	Authenticator authenticator.Request
 	// Authorizer of what is not the core's: other paths, connects, impersonation. Nil allows all.
-	Authorizer authorizer.Authorizer
+	Authorizer authorizer.UnconditionalAuthorizer
 	Connects   []Connect
 	Checks     []Check
 	// OpenAPI serves /openapi/.
