@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -91,3 +92,19 @@ type EventService interface {
 	// It blocks. Sends select on ctx.
 	GetContainerEvents(ctx context.Context, events chan<- *runtimeapi.ContainerEventResponse) error
 }
+
+// ProbeService is implemented, beside RuntimeService, by runtimes whose containers no network reaches, such as simulations: the
+// kubelet asks it instead of executing, dialing or fetching by itself, for probes and for lifecycle hooks.
+type ProbeService interface {
+	// Probe answers whether the handler succeeds on a container now, and what it said. kind is Startup, Readiness, Liveness,
+	// PostStart or PreStop. An error means that no answer could be had.
+	Probe(ctx context.Context, containerID, kind string, handler corev1.ProbeHandler) (ok bool, output string, err error)
+}
+
+// Annotations that the kubelet adds to what it hands a runtime, for what CRI has no field.
+const (
+	// AnnotationRestartPolicy, on a sandbox, is the pod's restart policy.
+	AnnotationRestartPolicy = "kubelet.keelson.dev/restart-policy"
+	// AnnotationContainerRole, on a container, is main, init, sidecar or ephemeral.
+	AnnotationContainerRole = "kubelet.keelson.dev/container-role"
+)
