@@ -1,0 +1,7 @@
+//go:build !linux
+
+package machine
+
+import "runtime"
+
+func (i *Info) read(string) { i.OSImage = runtime.GOOS }

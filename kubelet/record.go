@@ -1,0 +1,195 @@
+package kubelet
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/keelson/keelson/kubelet/internal/podstate"
+)
+
+// record is what the kubelet knows of one pod.
+type record struct {
+	uid types.UID
+
+	mu         sync.Mutex
+	pod        *corev1.Pod
+	gone       bool
+	machine    *podstate.Machine
+	sandboxes  []podstate.Sandbox
+	containers []podstate.Container
+	stale      bool // the runtime has to be asked
+	admission  admissionState
+	rejected   *podstate.Rejection
+	cancels    map[string]*operation
+	probes     map[probeKey]*probeState
+	refreshAt  time.Time // when volumes are brought up to date
+
+	status         corev1.PodStatus
+	version        uint64 // of status; 0 before the first
+	writtenVersion uint64
+}
+
+type operation struct{ cancel context.CancelFunc }
+
+type admissionState uint8
+
+const (
+	notAdmitted admissionState = iota
+	admitted
+	released
+)
+
+// podEvent takes what the API says about a pod of this node.
+func (k *Kubelet) podEvent(pod *corev1.Pod, deleted bool) {
+	k.mu.Lock()
+	rec := k.pods[pod.UID]
+	if rec == nil {
+		if deleted {
+			k.mu.Unlock()
+			return
+		}
+		rec = &record{uid: pod.UID, pod: pod, machine: podstate.New(), stale: true}
+		k.pods[pod.UID] = rec
+	}
+	k.mu.Unlock()
+	rec.mu.Lock()
+	rec.pod = pod
+	rec.gone = rec.gone || deleted
+	rec.mu.Unlock()
+	k.queue.Add(pod.UID)
+}
+
+func (k *Kubelet) record(uid types.UID) *record {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pods[uid]
+}
+
+// work decides about one pod and sets going what was decided.
+func (k *Kubelet) work(ctx context.Context, uid types.UID) {
+	rec := k.record(uid)
+	if rec == nil {
+		return
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.stale {
+		if err := k.refresh(ctx, rec); err != nil {
+			k.log.Error(err, "Asking the runtime about a pod", "pod", rec.name())
+			k.queue.AddAt(uid, k.clock.Now().Add(time.Second))
+			return
+		}
+		rec.stale = false
+	}
+	if rec.admission == notAdmitted && !rec.gone {
+		k.admit(rec)
+	}
+	in := k.input(rec)
+	d := rec.machine.Decide(in)
+	for _, e := range d.Events {
+		k.events.pod(rec.pod, e.Container, e.Type, e.Reason, e.Message)
+	}
+	if d.Stopped && rec.admission == admitted {
+		k.release(rec)
+	}
+	if d.Done {
+		k.forget(rec)
+		return
+	}
+	if !rec.gone && !sameStatus(&rec.status, &d.Status, rec.version) {
+		rec.status = d.Status
+		rec.version++
+		if statusEqual(&rec.pod.Status, &d.Status) {
+			rec.writtenVersion = rec.version
+			if len(d.Actions) == 0 && rec.pod.DeletionTimestamp != nil {
+				k.queue.Add(uid)
+			}
+		} else {
+			k.statuses.Add(uid)
+		}
+	}
+	k.syncProbes(rec, in, d.Terminating)
+	for _, key := range d.Cancel {
+		if op := rec.cancels[key]; op != nil {
+			op.cancel()
+		}
+	}
+	for _, a := range d.Actions {
+		k.launch(ctx, rec, a)
+	}
+	if !d.WakeAt.IsZero() {
+		k.queue.AddAt(uid, d.WakeAt)
+	}
+	k.syncVolumes(ctx, rec, d.Terminating)
+}
+
+func (k *Kubelet) input(rec *record) podstate.Input {
+	return podstate.Input{Now: k.clock.Now(), Pod: rec.pod, Gone: rec.gone, Sandboxes: rec.sandboxes, Containers: rec.containers, Rejected: rec.rejected,
+		HostIPs: k.hostIPs, RuntimeName: k.runtimeName, Written: rec.version > 0 && rec.version == rec.writtenVersion}
+}
+
+func (rec *record) name() string { return rec.pod.Namespace + "/" + rec.pod.Name }
+
+func (k *Kubelet) forget(rec *record) {
+	k.mu.Lock()
+	delete(k.pods, rec.uid)
+	k.mu.Unlock()
+	for key := range rec.probes {
+		k.prober.Cancel(key)
+	}
+	rec.probes = nil
+	k.queue.Cancel(rec.uid)
+	if rec.admission == admitted {
+		k.release(rec)
+	}
+}
+
+// launch carries out an action in the background; its end brings the pod back into the queue.
+func (k *Kubelet) launch(ctx context.Context, rec *record, a podstate.Action) {
+	key := a.Key()
+	if old := rec.cancels[key]; old != nil {
+		old.cancel()
+	}
+	opCtx, cancel := context.WithCancel(ctx)
+	op := &operation{cancel: cancel}
+	if rec.cancels == nil {
+		rec.cancels = make(map[string]*operation, 1)
+	}
+	rec.cancels[key] = op
+	pod, gone := rec.pod, rec.gone
+	k.operations.Go(func() {
+		defer cancel()
+		failure := k.do(opCtx, rec, pod, gone, a)
+		rec.mu.Lock()
+		if rec.cancels[key] == op {
+			delete(rec.cancels, key)
+		}
+		rec.stale = true
+		rec.machine.Finish(a, failure, k.clock.Now())
+		rec.mu.Unlock()
+		if ctx.Err() == nil {
+			k.queue.Add(rec.uid)
+		}
+	})
+}
+
+// podList is every pod the kubelet knows, as the API had it last.
+func (k *Kubelet) podList() []*corev1.Pod {
+	k.mu.Lock()
+	list := make([]*record, 0, len(k.pods))
+	for _, rec := range k.pods {
+		list = append(list, rec)
+	}
+	k.mu.Unlock()
+	out := make([]*corev1.Pod, 0, len(list))
+	for _, rec := range list {
+		rec.mu.Lock()
+		out = append(out, rec.pod)
+		rec.mu.Unlock()
+	}
+	return out
+}
