@@ -53,6 +53,7 @@ type Store struct {
 
 	// What follows belongs to the goroutine in run.
 	swept     int64     // obsolete records up to here are gone
+	sweepAt   time.Time // when to go on with that if nothing else comes
 	unsettled *pending  // what a commit of unknown outcome has led to
 	unflushed []encoded // relaxed commits that are not on disk
 	flushAt   time.Time // when they have to be

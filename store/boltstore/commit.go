@@ -3,6 +3,7 @@ package boltstore
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,11 @@ const (
 	maxBatchBytes = 32 << 20
 	// maxUnflushed is how many relaxed commits wait for the disk before new ones do too.
 	maxUnflushed = 1 << 16
+	// sweepChunk is how many obsolete records are swept at once, beside a commit if there are so
+	// many. It costs rewriting the pages that they are in, the fewer the more at a time.
+	sweepChunk = 2048
+	// sweepAfter is how long nothing is committed before what is obsolete is swept on its own.
+	sweepAfter = 50 * time.Millisecond
 	// reserveAhead is how many revisions are reserved at once for relaxed commits.
 	reserveAhead = 1 << 20
 )
@@ -128,8 +134,9 @@ func (s *Store) kick() {
 // run does what there is to write, and ends.
 func (s *Store) run() {
 	defer s.writer.Done()
-	idle := false // there is nothing that sweeping could do now
 	for {
+		// Those that have just been answered get to queue up again, and share the next transaction.
+		runtime.Gosched()
 		s.mu.Lock()
 		n, bytes := 0, 0
 		for n < len(s.queue) && n < maxBatch && bytes < maxBatchBytes {
@@ -138,7 +145,8 @@ func (s *Store) run() {
 		}
 		batch := slices.Clone(s.queue[:n])
 		s.queue = slices.Delete(s.queue, 0, n)
-		if n == 0 && (s.closed || idle && len(s.unflushed) == 0) {
+		at, more := s.chores()
+		if n == 0 && (s.closed || !more) {
 			s.running = false
 			s.mu.Unlock()
 			return
@@ -147,27 +155,41 @@ func (s *Store) run() {
 		switch {
 		case n > 0:
 			s.process(batch)
-			idle = false
-		case !idle:
-			idle = !s.sweepIdle()
+			s.sweepAt = time.Now().Add(sweepAfter)
+		case !s.await(at):
+		case !s.flushAt.After(at) && len(s.unflushed) > 0:
+			s.process(nil)
 		default:
-			s.awaitFlush()
+			s.sweepIdle()
 		}
 	}
 }
 
-// awaitFlush waits until relaxed commits have to be written or something else comes.
-func (s *Store) awaitFlush() {
-	if d := time.Until(s.flushAt); d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-s.kicked:
-			return
-		}
+// chores returns when there is something to be done besides answering requests, if there is.
+func (s *Store) chores() (at time.Time, more bool) {
+	if len(s.unflushed) > 0 {
+		at, more = s.flushAt, true
 	}
-	s.process(nil)
+	if s.swept < s.view.Load().floor && s.broken == nil && (!more || s.sweepAt.Before(at)) {
+		at, more = s.sweepAt, true
+	}
+	return at, more
+}
+
+// await waits until then and returns true, or false when something else comes before.
+func (s *Store) await(then time.Time) bool {
+	d := time.Until(then)
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.kicked:
+		return false
+	}
 }
 
 // batch is what process is about to do.
@@ -260,9 +282,9 @@ func (s *Store) process(reqs []*request) {
 				return err
 			}
 		}
-		if swept < published.floor {
+		if published.floor-swept >= sweepChunk {
 			var err error
-			if swept, err = s.sweep(bucket, meta, swept, published.floor, 64+4*len(b.recs)); err != nil {
+			if swept, err = s.sweep(bucket, meta, swept, published.floor, sweepChunk); err != nil {
 				return err
 			}
 		}

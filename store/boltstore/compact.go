@@ -1,8 +1,13 @@
 package boltstore
 
 import (
+	"time"
+
 	"go.etcd.io/bbolt"
 )
+
+// sweepRetry is how long sweeping waits after it failed, for example because the disk is full.
+const sweepRetry = 5 * time.Second
 
 // sizes knows how many bytes of records the revisions of history have, in steps.
 type sizes struct {
@@ -61,26 +66,28 @@ func (s *Store) autoFloor(b *batch) int64 {
 	return floor
 }
 
-// sweepIdle sweeps while nothing else is to be done; it returns false when there is nothing left.
-func (s *Store) sweepIdle() bool {
+// sweepIdle sweeps a piece while nothing else is to be done.
+func (s *Store) sweepIdle() {
 	floor := s.view.Load().floor
-	if s.swept >= floor || s.settle() != nil {
-		return false
-	}
-	swept := s.swept
-	unknown, err := s.write(func(tx *bbolt.Tx) (err error) {
-		swept, err = s.sweep(tx.Bucket(recordsBucket), tx.Bucket(metaBucket), swept, floor, 1024)
-		return err
-	})
-	if err != nil {
-		s.opts.Logger.Error(err, "Compaction failed", "path", s.path)
-		if unknown {
-			s.unsettled = &pending{view: s.view.Load(), first: s.view.Load().rev + 1, reserved: s.reserved, swept: swept}
+	err := s.settle()
+	if err == nil {
+		var unknown bool
+		swept := s.swept
+		unknown, err = s.write(func(tx *bbolt.Tx) (err error) {
+			swept, err = s.sweep(tx.Bucket(recordsBucket), tx.Bucket(metaBucket), swept, floor, sweepChunk)
+			return err
+		})
+		if err == nil {
+			s.swept = swept
+			return
 		}
-		return false
+		if unknown {
+			v := s.view.Load()
+			s.unsettled = &pending{view: v, first: v.rev + 1, reserved: s.reserved, swept: swept}
+		}
 	}
-	s.swept = swept
-	return true
+	s.opts.Logger.Error(err, "Compaction failed", "path", s.path)
+	s.sweepAt = time.Now().Add(sweepRetry)
 }
 
 // sweep deletes the records that changes of the revisions in (swept, floor] have made obsolete,
