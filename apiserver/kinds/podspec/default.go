@@ -196,17 +196,20 @@ func defaultVolume(v *corev1.VolumeSource) {
 	if reflect.ValueOf(*v).IsZero() {
 		v.EmptyDir = &corev1.EmptyDirVolumeSource{}
 	}
-	switch {
-	case v.HostPath != nil:
+	if v.HostPath != nil {
 		setIfNil(&v.HostPath.Type, corev1.HostPathUnset)
-	case v.Secret != nil:
+	}
+	if v.Secret != nil {
 		setIfNil(&v.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
-	case v.ConfigMap != nil:
+	}
+	if v.ConfigMap != nil {
 		setIfNil(&v.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
-	case v.DownwardAPI != nil:
+	}
+	if v.DownwardAPI != nil {
 		setIfNil(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
 		defaultDownwardItems(v.DownwardAPI.Items)
-	case v.Projected != nil:
+	}
+	if v.Projected != nil {
 		setIfNil(&v.Projected.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
 		for i := range v.Projected.Sources {
 			source := &v.Projected.Sources[i]
@@ -220,20 +223,26 @@ func defaultVolume(v *corev1.VolumeSource) {
 				setIfNil(&source.PodCertificate.MaxExpirationSeconds, certificateLifetimeLimit)
 			}
 		}
-	case v.ISCSI != nil:
+	}
+	if v.ISCSI != nil {
 		setIfZero(&v.ISCSI.ISCSIInterface, "default")
-	case v.RBD != nil:
+	}
+	if v.RBD != nil {
 		setIfZero(&v.RBD.RBDPool, "rbd")
 		setIfZero(&v.RBD.RadosUser, "admin")
 		setIfZero(&v.RBD.Keyring, "/etc/ceph/keyring")
-	case v.AzureDisk != nil:
+	}
+	if v.AzureDisk != nil {
 		DefaultAzureDisk(v.AzureDisk)
-	case v.ScaleIO != nil:
+	}
+	if v.ScaleIO != nil {
 		setIfZero(&v.ScaleIO.StorageMode, "ThinProvisioned")
 		setIfZero(&v.ScaleIO.FSType, "xfs")
-	case v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil:
+	}
+	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
 		DefaultClaimSpec(&v.Ephemeral.VolumeClaimTemplate.Spec)
-	case v.Image != nil:
+	}
+	if v.Image != nil {
 		if v.Image.PullPolicy == "" {
 			v.Image.PullPolicy = pullPolicyFor(v.Image.Reference)
 		}

@@ -9,8 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/util/validation"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/keelson/keelson/apiserver/kinds/internal/validate"
 )
 
 // PodWarnings returns what Kubernetes warns of in a Pod. old is nil on create; an update whose spec did not change
@@ -107,11 +109,11 @@ func (w *warner) spec(s *corev1.PodSpec, p *field.Path) {
 			w.add(p.Child("hostAliases").Index(i).Child("ip"), "duplicate ip %q", alias.IP)
 		}
 		seen[alias.IP] = i
-		w.list = append(w.list, validation.GetWarningsForIP(p.Child("hostAliases").Index(i).Child("ip"), alias.IP)...)
+		w.list = append(w.list, validate.IPWarnings(p.Child("hostAliases").Index(i).Child("ip"), alias.IP)...)
 	}
 	if s.DNSConfig != nil {
 		for i, server := range s.DNSConfig.Nameservers {
-			w.list = append(w.list, validation.GetWarningsForIP(p.Child("dnsConfig", "nameservers").Index(i), server)...)
+			w.list = append(w.list, validate.IPWarnings(p.Child("dnsConfig", "nameservers").Index(i), server)...)
 		}
 	}
 	secrets := map[string]int{}
@@ -222,7 +224,7 @@ func (w *warner) container(c *corev1.Container, p *field.Path) {
 			break
 		}
 		if port.HostIP != "" {
-			w.list = append(w.list, validation.GetWarningsForIP(p.Child("ports").Index(i).Child("hostIP"), port.HostIP)...)
+			w.list = append(w.list, validate.IPWarnings(p.Child("ports").Index(i).Child("hostIP"), port.HostIP)...)
 		}
 	}
 }

@@ -118,3 +118,6 @@ func (e *Errors) HugePagesQuantity(name corev1.ResourceName, q resource.Quantity
 		e.Invalid(p, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name))
 	}
 }
+
+// IsQualifiedWithPrefix says whether a name has a prefix, as everything has that is not Kubernetes' own.
+func IsQualifiedWithPrefix(name string) bool { return strings.Contains(name, "/") }

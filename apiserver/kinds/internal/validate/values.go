@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // NonNegative refuses numbers below zero.
@@ -116,5 +117,26 @@ func (e *Errors) LocalNonReservedPath(value string, p *field.Path) {
 func (e *Errors) Mode(mode *int32, p *field.Path) {
 	if mode != nil && (*mode < 0 || *mode > 0o777) {
 		e.Invalid(p, *mode, FileMode)
+	}
+}
+
+// OrdinaryIP refuses addresses that stand for no single host of a network. loopback lets those of the host itself pass.
+func OrdinaryIP(e *Errors, value string, loopback bool, p *field.Path) {
+	ip := netutils.ParseIPSloppy(value)
+	if ip == nil {
+		e.Invalid(p, value, "must be a valid IP address")
+		return
+	}
+	if ip.IsUnspecified() {
+		e.Invalid(p, value, "may not be unspecified (0.0.0.0 or ::)")
+	}
+	if ip.IsLoopback() && !loopback {
+		e.Invalid(p, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
+	}
+	if ip.IsLinkLocalUnicast() {
+		e.Invalid(p, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+	}
+	if ip.IsLinkLocalMulticast() {
+		e.Invalid(p, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
 	}
 }
