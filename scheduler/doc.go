@@ -1,0 +1,24 @@
+// Package scheduler assigns pods to nodes.
+//
+// Engine is the pure core: it holds the cluster's state, is told of its changes, and decides one pod or a batch at a time. It does no
+// I/O, starts no goroutine, reads no clock, and its randomness is seeded, so the same calls give the same decisions: in production, in a
+// test and in a simulation.
+//
+// Scheduler is the runner: it feeds an Engine from a cache, keeps the pods that wait in a queue, and binds those that were placed.
+//
+// What decides is a Profile of plugins. A plugin is a Go type with one or more of the small interfaces in this package; a rule of your own
+// takes ten lines:
+//
+//	type SameRack struct{}
+//
+//	func (SameRack) Name() string { return "SameRack" }
+//
+//	func (SameRack) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
+//		if pod.Object.Labels["rack"] == node.Object.Labels["rack"] {
+//			return nil
+//		}
+//		return scheduler.Reject("node(s) were in another rack")
+//	}
+//
+// The built-in rules are in scheduler/plugins.
+package scheduler

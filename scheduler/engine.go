@@ -1,0 +1,212 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// EngineOptions configure NewEngine.
+type EngineOptions struct {
+	// Profile decides. Required: plugins.Default() is Kubernetes' own.
+	Profile Profile
+	// Seed of the choice between nodes of the same score. Default 1.
+	Seed uint64
+	// CacheCells bounds the memory of cached answers: signatures times nodes. Default 4 million.
+	CacheCells int
+}
+
+// Engine holds a cluster's state and decides where pods go. Not safe for concurrent use.
+type Engine struct {
+	profile []*pluginState
+	opts    EngineOptions
+	rand    *rand.Rand
+
+	nodes  []*Node // by slot; nil for a free one
+	free   []int
+	byName map[string]*Node
+	count  int
+	// homeless are pods assigned to nodes that are not known (yet).
+	pods     map[types.UID]assigned
+	homeless map[string]map[types.UID]*Pod
+
+	log      changeLog
+	cache    map[string]*answers
+	lru      uint64
+	scratch  []byte
+	rawBuf   [][]int64
+	feasible []int
+}
+
+type assigned struct {
+	pod  *Pod
+	node string
+}
+
+// pluginState is a plugin with what it can do, found out once.
+type pluginState struct {
+	plugin    Plugin
+	weight    int64
+	scope     Scope
+	pre       PreFilterPlugin
+	filter    FilterPlugin
+	score     ScorePlugin
+	normalize Normalizer
+	signer    Signer
+	hinter    Hinter
+}
+
+// NewEngine returns an engine without nodes.
+func NewEngine(opts EngineOptions) (*Engine, error) {
+	if len(opts.Profile) == 0 {
+		return nil, fmt.Errorf("scheduler: EngineOptions.Profile: want at least one plugin, such as plugins.Default()")
+	}
+	if opts.Seed == 0 {
+		opts.Seed = 1
+	}
+	if opts.CacheCells == 0 {
+		opts.CacheCells = 4 << 20
+	}
+	e := &Engine{
+		opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0)), byName: map[string]*Node{},
+		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{},
+	}
+	seen := map[string]bool{}
+	for _, w := range opts.Profile {
+		if w.Plugin == nil {
+			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: a plugin is nil")
+		}
+		name := w.Plugin.Name()
+		if name == "" || seen[name] {
+			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: plugin %q: want a name that no other has", name)
+		}
+		if w.Weight < 0 {
+			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: plugin %s: weight %d: want 0 or more", name, w.Weight)
+		}
+		seen[name] = true
+		s := &pluginState{plugin: w.Plugin, weight: max(w.Weight, 1)}
+		s.pre, _ = w.Plugin.(PreFilterPlugin)
+		s.filter, _ = w.Plugin.(FilterPlugin)
+		s.score, _ = w.Plugin.(ScorePlugin)
+		s.normalize, _ = w.Plugin.(Normalizer)
+		s.signer, _ = w.Plugin.(Signer)
+		s.hinter, _ = w.Plugin.(Hinter)
+		if sc, ok := w.Plugin.(Scoped); ok {
+			s.scope = sc.Scope()
+		}
+		e.profile = append(e.profile, s)
+	}
+	return e, nil
+}
+
+// Nodes is the number of nodes.
+func (e *Engine) Nodes() int { return e.count }
+
+// Node returns a node by name, nil if there is none. It must not be modified and is valid until the engine is told of a change.
+func (e *Engine) Node(name string) *Node { return e.byName[name] }
+
+// Assigned returns the name of the node a pod is assigned to, "" for none.
+func (e *Engine) Assigned(uid types.UID) string { return e.pods[uid].node }
+
+// SetNode adds or replaces a node and returns the change, for Hinters.
+func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
+	n := e.byName[obj.Name]
+	if n == nil {
+		n = &Node{Requested: Resources{}, Scored: Resources{}, pods: map[types.UID]*Pod{}}
+		if k := len(e.free); k > 0 {
+			n.slot, e.free = e.free[k-1], e.free[:k-1]
+			e.nodes[n.slot] = n
+		} else {
+			n.slot = len(e.nodes)
+			e.nodes = append(e.nodes, n)
+		}
+		e.byName[obj.Name] = n
+		e.count++
+		n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+		for _, p := range e.homeless[obj.Name] {
+			n.put(p)
+		}
+		delete(e.homeless, obj.Name)
+		e.log.add(n.slot, true)
+		return ClusterChange{Node: n}
+	}
+	old := &Node{Object: n.Object, Allocatable: n.Allocatable, Requested: n.Requested, Scored: n.Scored, pods: n.pods, slot: n.slot}
+	n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+	e.log.add(n.slot, true)
+	return ClusterChange{Node: n, OldNode: old}
+}
+
+// DeleteNode removes a node. Pods assigned to it are remembered, for it may come back.
+func (e *Engine) DeleteNode(name string) {
+	n := e.byName[name]
+	if n == nil {
+		return
+	}
+	if len(n.pods) > 0 {
+		e.homeless[name] = n.pods
+	}
+	delete(e.byName, name)
+	e.nodes[n.slot] = nil
+	e.free = append(e.free, n.slot)
+	e.count--
+	e.log.add(n.slot, true)
+}
+
+// Assign puts a pod on a node, or moves or changes one that is assigned already. The node need not exist.
+func (e *Engine) Assign(pod *Pod, node string) {
+	e.Remove(pod.key())
+	e.pods[pod.key()] = assigned{pod, node}
+	if n := e.byName[node]; n != nil {
+		n.put(pod)
+		e.log.add(n.slot, false)
+		return
+	}
+	if e.homeless[node] == nil {
+		e.homeless[node] = map[types.UID]*Pod{}
+	}
+	e.homeless[node][pod.key()] = pod
+}
+
+// Remove takes a pod off its node and returns it, nil if it was on none.
+func (e *Engine) Remove(uid types.UID) *Pod {
+	a, ok := e.pods[uid]
+	if !ok {
+		return nil
+	}
+	delete(e.pods, uid)
+	if n := e.byName[a.node]; n != nil {
+		n.take(a.pod)
+		e.log.add(n.slot, false)
+	} else if h := e.homeless[a.node]; h != nil {
+		if delete(h, uid); len(h) == 0 {
+			delete(e.homeless, a.node)
+		}
+	}
+	return a.pod
+}
+
+// Fork returns an engine with the same state that then goes its own way, for what-if questions. It takes time in proportion to nodes and pods.
+func (e *Engine) Fork() *Engine {
+	f, err := NewEngine(e.opts)
+	if err != nil {
+		return nil // e was made from the same options
+	}
+	f.nodes = make([]*Node, len(e.nodes))
+	for i, n := range e.nodes {
+		if n == nil {
+			continue
+		}
+		c := *n
+		c.Requested, c.Scored, c.pods = maps.Clone(n.Requested), maps.Clone(n.Scored), maps.Clone(n.pods)
+		f.nodes[i], f.byName[n.Object.Name] = &c, &c
+	}
+	f.free, f.count, f.pods = slices.Clone(e.free), e.count, maps.Clone(e.pods)
+	for name, pods := range e.homeless {
+		f.homeless[name] = maps.Clone(pods)
+	}
+	return f
+}

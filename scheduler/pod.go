@@ -1,0 +1,120 @@
+package scheduler
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+)
+
+// Pod is a pod as plugins see it.
+type Pod struct {
+	// Object is shared and must not be modified.
+	Object *corev1.Pod
+	// Requests is what the pod asks for; Scored counts containers that ask for nothing as a little (cpu and memory only).
+	Requests, Scored Resources
+	// HostPorts the pod wants on its node.
+	HostPorts []HostPort
+	Priority  int32
+	// Affinity combines spec.nodeSelector and the required node affinity; nil if the pod has neither.
+	Affinity *nodeaffinity.RequiredNodeAffinity
+	// Preferred are the pod's preferred node affinity terms; nil if it has none, or invalid ones.
+	Preferred *nodeaffinity.PreferredSchedulingTerms
+
+	sig string // of the profile's cached plugins
+}
+
+// HostPort is a port of the node that a pod takes.
+type HostPort struct {
+	IP       string // 0.0.0.0 for all
+	Protocol corev1.Protocol
+	Port     int32
+}
+
+// Conflicts reports whether both cannot be on one node.
+func (p HostPort) Conflicts(o HostPort) bool {
+	return p.Port == o.Port && p.Protocol == o.Protocol && (p.IP == o.IP || p.IP == anyIP || o.IP == anyIP)
+}
+
+const anyIP = "0.0.0.0"
+
+// NewPod computes what plugins need of a pod.
+func NewPod(obj *corev1.Pod) *Pod {
+	p := &Pod{Object: obj, HostPorts: hostPorts(&obj.Spec), Priority: corev1helpers.PodPriority(obj)}
+	p.Requests, p.Scored = requestsOf(obj)
+	aff := obj.Spec.Affinity
+	if len(obj.Spec.NodeSelector) > 0 || aff != nil && aff.NodeAffinity != nil && aff.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		a := nodeaffinity.GetRequiredNodeAffinity(obj)
+		p.Affinity = &a
+	}
+	if aff != nil && aff.NodeAffinity != nil && len(aff.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) > 0 {
+		if t, err := nodeaffinity.NewPreferredSchedulingTerms(aff.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution); err == nil {
+			p.Preferred = t
+		}
+	}
+	return p
+}
+
+func hostPorts(spec *corev1.PodSpec) (out []HostPort) {
+	take := func(c *corev1.Container) {
+		for _, p := range c.Ports {
+			if p.HostPort <= 0 {
+				continue
+			}
+			hp := HostPort{IP: p.HostIP, Protocol: p.Protocol, Port: p.HostPort}
+			if hp.IP == "" {
+				hp.IP = anyIP
+			}
+			if hp.Protocol == "" {
+				hp.Protocol = corev1.ProtocolTCP
+			}
+			out = append(out, hp)
+		}
+	}
+	for i := range spec.InitContainers {
+		if c := &spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			take(c)
+		}
+	}
+	for i := range spec.Containers {
+		take(&spec.Containers[i])
+	}
+	return out
+}
+
+func (p *Pod) key() types.UID { return p.Object.UID }
+
+// Node is a node as plugins see it, with the pods assigned to it.
+type Node struct {
+	// Object is shared and must not be modified.
+	Object *corev1.Node
+	// Allocatable is what pods may ask for in all, Requested what those assigned ask for; Scored is Requested with the pods' Scored amounts.
+	Allocatable, Requested, Scored Resources
+
+	pods map[types.UID]*Pod
+	slot int
+}
+
+// Pods calls f for each pod assigned to the node, in no order, until it returns false.
+func (n *Node) Pods(f func(*Pod) bool) {
+	for _, p := range n.pods {
+		if !f(p) {
+			return
+		}
+	}
+}
+
+// Len is the number of pods assigned.
+func (n *Node) Len() int { return len(n.pods) }
+
+func (n *Node) put(p *Pod) {
+	n.pods[p.key()] = p
+	n.Requested.add(p.Requests, 1)
+	n.Scored.add(p.Scored, 1)
+}
+
+func (n *Node) take(p *Pod) {
+	delete(n.pods, p.key())
+	n.Requested.add(p.Requests, -1)
+	n.Scored.add(p.Scored, -1)
+}
