@@ -1,0 +1,157 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// follow registers the handlers that keep engine and queue current; stop removes them.
+func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSynced, stop func(), err error) {
+	var undo []func()
+	stop = func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+	for _, w := range []struct {
+		obj      client.Object
+		handlers toolscache.ResourceEventHandlerFuncs
+	}{
+		{&corev1.Node{}, toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { s.nodeSet(nil, o.(*corev1.Node)) },
+			UpdateFunc: func(old, now any) { s.nodeSet(old.(*corev1.Node), now.(*corev1.Node)) },
+			DeleteFunc: func(o any) { s.nodeGone(last(o).(*corev1.Node)) },
+		}},
+		{&corev1.Pod{}, toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { s.podSet(nil, o.(*corev1.Pod)) },
+			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
+			DeleteFunc: func(o any) { s.podGone(last(o).(*corev1.Pod)) },
+		}},
+	} {
+		inf, err := s.cache.GetInformer(ctx, w.obj)
+		if err != nil {
+			return synced, stop, fmt.Errorf("scheduler: informer for %T: %w", w.obj, err)
+		}
+		reg, err := inf.AddEventHandler(w.handlers)
+		if err != nil {
+			return synced, stop, fmt.Errorf("scheduler: informer for %T: %w", w.obj, err)
+		}
+		undo = append(undo, func() { _ = inf.RemoveEventHandler(reg) })
+		synced = append(synced, reg.HasSynced)
+	}
+	return synced, stop, nil
+}
+
+func last(o any) any {
+	if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+		return gone.Obj
+	}
+	return o
+}
+
+// nodeSet ignores heartbeats: what plugins look at hasn't changed.
+func (s *Scheduler) nodeSet(old, n *corev1.Node) {
+	if old != nil && sameNode(old, n) {
+		return
+	}
+	s.mu.Lock()
+	s.helped(s.engine.SetNode(n))
+	s.mu.Unlock()
+	s.kick()
+}
+
+func sameNode(a, b *corev1.Node) bool {
+	return a.Spec.Unschedulable == b.Spec.Unschedulable && slices.Equal(a.Spec.Taints, b.Spec.Taints) &&
+		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) &&
+		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) &&
+		equality.Semantic.DeepEqual(a.Status.Images, b.Status.Images) &&
+		slices.EqualFunc(a.Status.Conditions, b.Status.Conditions, func(x, y corev1.NodeCondition) bool { return x.Type == y.Type && x.Status == y.Status })
+}
+
+func (s *Scheduler) nodeGone(n *corev1.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine.DeleteNode(n.Name)
+}
+
+// podSet sorts a pod into the engine (assigned), the queue (ours, to be assigned), or neither.
+func (s *Scheduler) podSet(old, obj *corev1.Pod) {
+	if obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed {
+		s.podGone(obj)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if obj.Spec.NodeName != "" {
+		s.queue.remove(obj.UID)
+		if old != nil && s.engine.Assigned(obj.UID) == obj.Spec.NodeName && sameAssigned(old, obj) {
+			return
+		}
+		was := s.engine.Remove(obj.UID)
+		pod := NewPod(obj)
+		s.engine.Assign(pod, obj.Spec.NodeName)
+		if was != nil && !maps.Equal(was.Requests, pod.Requests) {
+			s.helped(ClusterChange{FreedPod: was})
+		} else if was == nil {
+			s.helped(ClusterChange{AssignedPod: pod})
+		}
+		s.kick()
+		return
+	}
+	if obj.Spec.SchedulerName != s.opts.Name && (obj.Spec.SchedulerName != "" || s.opts.Name != corev1.DefaultSchedulerName) {
+		return
+	}
+	if obj.DeletionTimestamp != nil {
+		s.queue.remove(obj.UID)
+		return
+	}
+	if s.engine.Assigned(obj.UID) != "" {
+		return // decided, and on its way to be bound
+	}
+	changed := old != nil && !samePending(old, obj)
+	if old != nil && !changed && s.queue.pods[obj.UID] != nil {
+		s.queue.pods[obj.UID].pod.Object = obj // a new status, such as our own condition
+		return
+	}
+	s.queue.add(NewPod(obj), s.opts.Clock.Now(), changed)
+	s.kick()
+}
+
+func samePending(a, b *corev1.Pod) bool {
+	return a.Generation == b.Generation && maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) &&
+		equality.Semantic.DeepEqual(a.Spec, b.Spec)
+}
+
+// sameAssigned reports that nothing changed of an assigned pod that anybody's placement depends on.
+func sameAssigned(a, b *corev1.Pod) bool {
+	return a.Generation == b.Generation && maps.Equal(a.Labels, b.Labels) && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
+		equality.Semantic.DeepEqual(a.Status.Resize, b.Status.Resize) && sameAllocated(a.Status.ContainerStatuses, b.Status.ContainerStatuses)
+}
+
+func sameAllocated(a, b []corev1.ContainerStatus) bool {
+	return slices.EqualFunc(a, b, func(x, y corev1.ContainerStatus) bool {
+		return equality.Semantic.DeepEqual(x.AllocatedResources, y.AllocatedResources) && equality.Semantic.DeepEqual(x.Resources, y.Resources)
+	})
+}
+
+func (s *Scheduler) podGone(obj *corev1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue.remove(obj.UID)
+	if was := s.engine.Remove(obj.UID); was != nil {
+		s.helped(ClusterChange{FreedPod: was})
+		s.kick()
+	}
+}
+
+// helped wakes the pods that a change may make fit. The caller holds mu.
+func (s *Scheduler) helped(c ClusterChange) {
+	s.queue.wakeIf(s.opts.Clock.Now(), func(w *waiting) bool { return s.engine.Hint(w.pod, w.plugins, c) })
+}
