@@ -9,12 +9,14 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/clock"
 
+	"github.com/keelson/keelson/apiserver/internal/ipalloc"
 	"github.com/keelson/keelson/apiserver/kind"
 	"github.com/keelson/keelson/apiserver/kinds/apps"
 	"github.com/keelson/keelson/apiserver/kinds/authentication"
 	"github.com/keelson/keelson/apiserver/kinds/authorization"
 	"github.com/keelson/keelson/apiserver/kinds/batch"
 	"github.com/keelson/keelson/apiserver/kinds/coordination"
+	"github.com/keelson/keelson/apiserver/kinds/core"
 	"github.com/keelson/keelson/apiserver/kinds/discovery"
 	"github.com/keelson/keelson/apiserver/kinds/networking"
 	"github.com/keelson/keelson/apiserver/kinds/policy"
@@ -50,7 +52,23 @@ func DefaultGroups(o GroupOptions) ([]kind.Group, error) {
 	if o.Authenticator != nil {
 		review = bearertoken.New(o.Authenticator)
 	}
+	coreOptions := core.Options{AllowLoopback: o.AllowLoopback, EventTTLSeconds: int64(o.EventTTL / time.Second), Clock: o.Clock}
+	for _, p := range o.ServiceCIDRs {
+		a, err := ipalloc.NewAddresses(p)
+		if err != nil {
+			return nil, err
+		}
+		coreOptions.ServiceIPs = append(coreOptions.ServiceIPs, a)
+	}
+	if o.NodePorts != (PortRange{}) {
+		p, err := ipalloc.NewPorts(o.NodePorts.First, o.NodePorts.Last)
+		if err != nil {
+			return nil, err
+		}
+		coreOptions.NodePorts = p
+	}
 	groups := []kind.Group{
+		core.Group(coreOptions),
 		apps.Group(),
 		authentication.Group(authentication.Options{Authenticator: review, Audiences: o.Audiences, Clock: o.Clock}),
 		authorization.Group(authorization.Options{Authorizer: o.Authorizer, Rules: o.Rules}),

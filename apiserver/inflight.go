@@ -53,7 +53,9 @@ func (f *inflight) closeIdle() {
 // stop refuses new requests, and returns when there are none left, breaking them off after a while.
 func (f *inflight) stop(clk clock.Clock, after time.Duration) {
 	f.mu.Lock()
-	f.stopped, f.idle = true, make(chan struct{})
+	if !f.stopped {
+		f.stopped, f.idle = true, make(chan struct{})
+	}
 	if len(f.active) == 0 {
 		f.closeIdle()
 	}

@@ -39,8 +39,9 @@ type Options struct {
 	// Listen are TCP addresses to serve TLS on (127.0.0.1:6443; port 0 for any). Listeners are sockets already open, which Run closes.
 	Listen    []string
 	Listeners []net.Listener
-	// AdvertiseAddress is what the endpoints of the kubernetes Service name; its default is the first listener's address, or
-	// that of a network interface if that is unspecified. AdvertisePort defaults to the first listener's port.
+	// AdvertiseAddress and AdvertisePort are what the endpoints of the kubernetes Service name. The default is the first listener's
+	// address that is not loopback, or that of a network interface if it is unspecified. Without such a listener the Service has no
+	// endpoints, unless the cluster lives on loopback addresses itself.
 	AdvertiseAddress netip.Addr
 	AdvertisePort    int32
 	// ServerNames are further names and addresses of the serving certificate.

@@ -34,26 +34,51 @@ func (s *Server) listen() ([]net.Listener, error) {
 	return all, nil
 }
 
-// advertised is where clients inside the cluster find the server; invalid if it listens nowhere.
+// advertised is where clients inside the cluster find the server; invalid if there is no such address. Of several listeners it is the first
+// that others can reach. Endpoints can't name loopback addresses, but in clusters that live on those.
 func (s *Server) advertised(listeners []net.Listener) netip.AddrPort {
-	addr, port := s.opts.AdvertiseAddress, s.opts.AdvertisePort
-	if len(listeners) > 0 {
-		if t, ok := listeners[0].Addr().(*net.TCPAddr); ok {
-			first := t.AddrPort()
-			if port == 0 {
-				port = int32(first.Port())
-			}
-			if !addr.IsValid() {
-				if addr = first.Addr().Unmap(); addr.IsUnspecified() {
-					addr = interfaceAddress(addr.Is4())
-				}
-			}
+	var best netip.AddrPort
+	for _, l := range listeners {
+		t, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			continue
+		}
+		at := t.AddrPort()
+		addr := at.Addr().Unmap().WithZone("")
+		if addr.IsUnspecified() {
+			addr = interfaceAddress(addr.Is4())
+		}
+		if !best.IsValid() || best.Addr().IsLoopback() && !addr.IsLoopback() && !s.opts.unprivileged() {
+			best = netip.AddrPortFrom(addr, at.Port())
 		}
 	}
-	if !addr.IsValid() || port == 0 {
+	addr, port := best.Addr(), best.Port()
+	if s.opts.AdvertiseAddress.IsValid() {
+		addr = s.opts.AdvertiseAddress
+	}
+	if s.opts.AdvertisePort != 0 {
+		port = uint16(s.opts.AdvertisePort)
+	}
+	if !addr.IsValid() || port == 0 || addr.IsLoopback() && !s.opts.unprivileged() {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(addr, uint16(port))
+	return netip.AddrPortFrom(addr, port)
+}
+
+// local is where programs on this machine find a listener.
+func local(l net.Listener) (netip.AddrPort, bool) {
+	t, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	at := t.AddrPort()
+	addr := at.Addr().Unmap()
+	switch {
+	case addr.IsUnspecified() && addr.Is4(), addr == netip.IPv6Unspecified():
+		// An unspecified IPv6 listener takes IPv4 too, and 127.0.0.1 exists where ::1 may not.
+		addr = netip.MustParseAddr("127.0.0.1")
+	}
+	return netip.AddrPortFrom(addr, at.Port()), true
 }
 
 // interfaceAddress is one by which other machines reach this one, or loopback.
@@ -155,14 +180,33 @@ func (s *Server) serve(ctx context.Context, listeners []net.Listener) error {
 	case <-ctx.Done():
 	case err = <-errs:
 	}
-	s.handler.StopStreams()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
+	done := make(chan struct{})
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*s.opts.ShutdownTimeout)
 	defer cancel()
-	if srv.Shutdown(grace) != nil {
-		srv.Close()
+	wg.Go(func() {
+		defer close(done)
+		_ = srv.Shutdown(grace) // what is left after that, Close ends
+	})
+	s.drain()
+	// Shutdown would wait a second for each HTTP/2 connection, used or not. All answers have been written; this is for them to arrive.
+	timer := s.opts.Clock.NewTimer(lingering)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C():
 	}
+	srv.Close()
 	wg.Wait()
 	return err
+}
+
+// lingering is what connections are given after the last answer was written.
+const lingering = 50 * time.Millisecond
+
+// drain ends streams, refuses requests, and waits for those that run.
+func (s *Server) drain() {
+	s.handler.StopStreams()
+	s.inflight.stop(s.opts.Clock, s.opts.ShutdownTimeout)
 }
 
 // logWriter gets what net/http complains of, mostly clients that break off handshakes.

@@ -170,7 +170,7 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	if len(listeners) > 0 {
-		if a := s.advertised(listeners[:1]); a.IsValid() {
+		if a, ok := local(listeners[0]); ok {
 			s.address.Store(&a)
 		}
 	}
@@ -200,8 +200,7 @@ func (s *Server) run(ctx context.Context) error {
 		return nil
 	})
 	err = above.Wait()
-	s.handler.StopStreams()
-	s.inflight.stop(s.opts.Clock, s.opts.ShutdownTimeout)
+	s.drain()
 	stopCore()
 	if e := below.Wait(); err == nil {
 		err = e
@@ -241,6 +240,11 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.stopped:
+		select {
+		case <-s.ready:
+			return nil
+		default:
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.err != nil {
@@ -264,7 +268,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// URL is the address of the first listener, https://HOST:PORT; empty until Run listens.
+// URL is the address of the first listener for programs on this machine, https://HOST:PORT; empty until Run listens.
 func (s *Server) URL() string {
 	if a := s.address.Load(); a != nil {
 		return "https://" + a.String()

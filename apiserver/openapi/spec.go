@@ -97,14 +97,11 @@ func New(version string, resources []Resource) (*Spec, error) {
 		s.groups[p] = append(s.groups[p], r)
 	}
 	// The documents are functions of the embedded schemas, the version and the resources: so are their hashes.
-	all := sha512.New()
+	all, embedded := sha512.New(), sha512.Sum512(append(append([]byte(nil), embeddedV2...), embeddedV3...))
 	for _, p := range s.paths() {
 		s.v3[p] = &document{}
 		h := sha512.New()
-		for _, b := range [][]byte{embeddedV2, embeddedV3} {
-			sum := sha512.Sum512(b)
-			h.Write(sum[:])
-		}
+		h.Write(embedded[:])
 		if err := json.NewEncoder(h).Encode(struct {
 			Version   string
 			Resources []Resource

@@ -94,7 +94,7 @@ func (a *Authorizer) Run(ctx context.Context, informers cache.Informers) error {
 			}
 		}
 	}()
-	var synced []toolscache.InformerSynced
+	var synced []toolscache.DoneChecker
 	for _, kind := range kinds {
 		informer, err := informers.GetInformer(ctx, kind)
 		if err != nil {
@@ -105,10 +105,15 @@ func (a *Authorizer) Run(ctx context.Context, informers cache.Informers) error {
 			return fmt.Errorf("rbac: handler of %T: %w", kind, err)
 		}
 		registered = append(registered, registration{informer, handle})
-		synced = append(synced, handle.HasSynced)
+		synced = append(synced, handle.HasSyncedChecker())
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		return ctx.Err()
+	// Not WaitForCacheSync, whose polling would be most of the time that a server takes to be ready.
+	for _, s := range synced {
+		select {
+		case <-s.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	a.readyOnce.Do(func() { close(a.ready) })
 	<-ctx.Done()
