@@ -18,6 +18,7 @@ import (
 	"github.com/keelson/keelson/apiserver/kinds/coordination"
 	"github.com/keelson/keelson/apiserver/kinds/core"
 	"github.com/keelson/keelson/apiserver/kinds/discovery"
+	"github.com/keelson/keelson/apiserver/kinds/events"
 	"github.com/keelson/keelson/apiserver/kinds/networking"
 	"github.com/keelson/keelson/apiserver/kinds/policy"
 	"github.com/keelson/keelson/apiserver/kinds/rbac"
@@ -75,6 +76,7 @@ func DefaultGroups(o GroupOptions) ([]kind.Group, error) {
 		batch.Group(),
 		coordination.Group(),
 		discovery.Group(discovery.Options{AllowLoopback: o.AllowLoopback}),
+		events.Group(),
 		networking.Group(),
 		policy.Group(),
 		rbac.Group(rbac.Options{Authorizer: o.Authorizer, Policy: o.Policy}),

@@ -264,8 +264,9 @@ func TestManyServers(t *testing.T) {
 }
 
 func TestReadyAtOnce(t *testing.T) {
+	const goal = 100 * time.Millisecond
 	best := time.Hour
-	for range 5 { // the machine may be busy
+	for range 20 { // the machine may be busy
 		st, err := memstore.New(memstore.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -278,11 +279,11 @@ func TestReadyAtOnce(t *testing.T) {
 		stop := run(t, s, func() { st.Close() })
 		best = min(best, time.Since(begin))
 		stop()
+		if best < goal {
+			return
+		}
 	}
-	t.Logf("ready after %v", best)
-	if best > time.Second {
-		t.Errorf("ready after %v", best)
-	}
+	t.Errorf("ready after %v, want %v", best, goal)
 }
 
 func TestIdentities(t *testing.T) {
