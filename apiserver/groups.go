@@ -14,14 +14,19 @@ import (
 	"github.com/keelson/keelson/apiserver/kinds/apps"
 	"github.com/keelson/keelson/apiserver/kinds/authentication"
 	"github.com/keelson/keelson/apiserver/kinds/authorization"
+	"github.com/keelson/keelson/apiserver/kinds/autoscaling"
 	"github.com/keelson/keelson/apiserver/kinds/batch"
+	"github.com/keelson/keelson/apiserver/kinds/certificates"
 	"github.com/keelson/keelson/apiserver/kinds/coordination"
 	"github.com/keelson/keelson/apiserver/kinds/core"
 	"github.com/keelson/keelson/apiserver/kinds/discovery"
 	"github.com/keelson/keelson/apiserver/kinds/events"
 	"github.com/keelson/keelson/apiserver/kinds/networking"
+	"github.com/keelson/keelson/apiserver/kinds/node"
 	"github.com/keelson/keelson/apiserver/kinds/policy"
 	"github.com/keelson/keelson/apiserver/kinds/rbac"
+	"github.com/keelson/keelson/apiserver/kinds/scheduling"
+	"github.com/keelson/keelson/apiserver/kinds/storage"
 )
 
 // GroupOptions are what declarations of kinds depend on. The zero value declares them all, without addresses for Services,
@@ -73,13 +78,18 @@ func DefaultGroups(o GroupOptions) ([]kind.Group, error) {
 		apps.Group(),
 		authentication.Group(authentication.Options{Authenticator: review, Audiences: o.Audiences, Clock: o.Clock}),
 		authorization.Group(authorization.Options{Authorizer: o.Authorizer, Rules: o.Rules}),
+		autoscaling.Group(),
 		batch.Group(),
+		certificates.Group(certificates.Options{Clock: o.Clock}),
 		coordination.Group(),
 		discovery.Group(discovery.Options{AllowLoopback: o.AllowLoopback}),
 		events.Group(),
 		networking.Group(),
+		node.Group(),
 		policy.Group(),
 		rbac.Group(rbac.Options{Authorizer: o.Authorizer, Policy: o.Policy}),
+		scheduling.Group(),
+		storage.Group(),
 	}
 	for i := range groups {
 		groups[i].Virtuals = append(groups[i].Virtuals, o.Virtuals[groups[i].Name]...)
