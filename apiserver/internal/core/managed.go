@@ -24,6 +24,7 @@ import (
 type fieldManagers struct {
 	core  *Core
 	types func() managedfields.TypeConverter
+	fast  *fastTrack
 
 	mu   sync.RWMutex
 	made map[managerKey]*managedfields.FieldManager
@@ -37,6 +38,7 @@ type managerKey struct {
 func newFieldManagers(c *Core) *fieldManagers {
 	return &fieldManagers{
 		core: c,
+		fast: newFastTrack(),
 		types: sync.OnceValue(func() managedfields.TypeConverter {
 			return &typeConverter{
 				scheme:  c.scheme,
@@ -110,6 +112,14 @@ func (f *fieldManagers) updated(r *Resource, sub string, cur *Object, obj client
 }
 
 func (f *fieldManagers) update(r *Resource, sub string, old, obj client.Object, manager string) {
+	if f.track(r, sub, old, obj, manager) {
+		return
+	}
+	f.slowUpdate(r, sub, old, obj, manager)
+}
+
+// slowUpdate is apimachinery's way.
+func (f *fieldManagers) slowUpdate(r *Resource, sub string, old, obj client.Object, manager string) {
 	m, err := f.of(r, sub)
 	if err != nil {
 		obj.SetManagedFields(old.GetManagedFields())

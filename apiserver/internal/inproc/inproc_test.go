@@ -282,6 +282,7 @@ func TestCache(t *testing.T) {
 		return []string{o.(*corev1.Pod).Spec.Containers[0].Image}
 	}))
 	runCache(t, ca)
+	before.want(t, "add a true")
 
 	blocked := make(chan struct{})
 	defer close(blocked)
