@@ -3,7 +3,6 @@ package deployment_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -147,7 +146,7 @@ func TestAvailability(t *testing.T) {
 		{"10", "25%", "25%"}, {"10", "0", "1"}, {"10", "3", "0"}, {"4", "100%", "0"}, {"7", "30%", "40%"}, {"1", "0", "0"},
 	} {
 		controllertest.Run(t, func(e *controllertest.Env) {
-			r := rand.New(rand.NewPCG(3, 4))
+			r := controllertest.NewRand(3)
 			e.Pods(func(p *corev1.Pod) *corev1.PodStatus {
 				if p.Status.Phase == corev1.PodRunning {
 					return nil
@@ -348,7 +347,7 @@ func TestFailureToCreate(t *testing.T) {
 func TestConverges(t *testing.T) {
 	for seed := range uint64(6) {
 		controllertest.Run(t, func(e *controllertest.Env) {
-			r := rand.New(rand.NewPCG(seed, 2))
+			r := controllertest.NewRand(seed)
 			e.Pods(controllertest.Ready)
 			start(e)
 			e.Create(newDeployment(3))

@@ -3,7 +3,6 @@ package garbagecollector_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -206,7 +205,7 @@ func TestManyDependents(t *testing.T) {
 func TestConverges(t *testing.T) {
 	for seed := range uint64(10) {
 		controllertest.Run(t, func(e *controllertest.Env) {
-			r := rand.New(rand.NewPCG(seed, 5))
+			r := controllertest.NewRand(seed)
 			start(e, garbagecollector.Options{})
 			e.Cluster.React(func(c controllertest.Call) error {
 				if c.Verb != "watch" && c.Verb != "list" && r.IntN(8) == 0 {

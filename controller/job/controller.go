@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -40,6 +41,7 @@ type Controller struct {
 	jobs   *view.View[*batchv1.Job]
 	pods   *view.View[*corev1.Pod]
 	expect *expect.Expectations
+	wrote  expect.Versions
 
 	mu sync.Mutex
 	// freed are pods whose finalizer has been removed, though the cache may
@@ -203,10 +205,14 @@ func hasFinalizer(p *corev1.Pod) bool {
 	return slices.Contains(p.Finalizers, batchv1.JobTrackingFinalizer)
 }
 
-func (c *Controller) isFreed(key types.NamespacedName, uid types.UID) bool {
+// freedOf returns a copy of the pods freed. Take it before reading pods from
+// the cache: an entry is forgotten only once the cache shows the pod freed.
+func (c *Controller) freedOf(key types.NamespacedName) map[types.UID]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.freed[key][uid]
+	out := make(map[types.UID]bool, len(c.freed[key]))
+	maps.Copy(out, c.freed[key])
+	return out
 }
 
 func (c *Controller) setFreed(key types.NamespacedName, uid types.UID) {
@@ -229,6 +235,7 @@ func (c *Controller) forgetFreed(key types.NamespacedName, uid types.UID) {
 
 func (c *Controller) forget(key types.NamespacedName) {
 	c.expect.Forget(key)
+	c.wrote.Forget(key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.freed, key)
@@ -251,6 +258,11 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 	if by := cached.Spec.ManagedBy; by != nil && *by != batchv1.JobControllerName {
 		return controller.Result{}, nil
 	}
+	if c.wrote.Stale(req.NamespacedName, cached.UID, cached.ResourceVersion) {
+		// The update that will show what was written comes with an event; the
+		// delay is for the case that it doesn't.
+		return controller.Result{RequeueAfter: time.Second}, nil
+	}
 	job := withDefaults(cached.DeepCopy())
 	if mode := *job.Spec.CompletionMode; mode != batchv1.NonIndexedCompletion && mode != batchv1.IndexedCompletion {
 		c.runner.Recorder().Event(job, corev1.EventTypeWarning, "UnknownCompletionMode", "Skipped Job sync because completion mode is unknown")
@@ -261,19 +273,20 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 		return controller.Result{}, reconcile.TerminalError(fmt.Errorf("selector: %w", err))
 	}
 	settled := c.expect.Satisfied(req.NamespacedName)
+	freed := c.freedOf(req.NamespacedName)
 	candidates, err := claim.Candidates(ctx, c.pods, job)
 	if err != nil {
 		return controller.Result{}, err
 	}
 	if isFinished(job) {
-		return controller.Result{}, c.freeAll(ctx, job, candidates)
+		return controller.Result{}, c.freeAll(ctx, job, candidates, freed)
 	}
 	claimer := claim.Claimer[*corev1.Pod]{Client: c.client, Owner: job, Kind: kind, Selector: selector, Finalizers: []string{batchv1.JobTrackingFinalizer}}
 	owned, err := claimer.Claim(ctx, candidates)
 	if err != nil {
 		return controller.Result{}, err
 	}
-	s := newSyncer(c, job, owned, settled)
+	s := newSyncer(c, job, owned, freed, settled)
 	err = s.run(ctx)
 	if err != nil {
 		return controller.Result{}, err
@@ -328,10 +341,10 @@ func (c *Controller) freeOrphan(ctx context.Context, namespace, name string) err
 }
 
 // freeAll removes the finalizers of a finished job's pods.
-func (c *Controller) freeAll(ctx context.Context, j *batchv1.Job, ps []*corev1.Pod) error {
+func (c *Controller) freeAll(ctx context.Context, j *batchv1.Job, ps []*corev1.Pod, freed map[types.UID]bool) error {
 	key := client.ObjectKeyFromObject(j)
 	for _, p := range ps {
-		if !metav1.IsControlledBy(p, j) || !hasFinalizer(p) || c.isFreed(key, p.UID) {
+		if !metav1.IsControlledBy(p, j) || !hasFinalizer(p) || freed[p.UID] {
 			continue
 		}
 		if err := c.free(ctx, p); err != nil {

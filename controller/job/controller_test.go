@@ -3,7 +3,6 @@ package job_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,7 +137,12 @@ func TestEnds(t *testing.T) {
 		{"max failed indexes", func(s *batchv1.JobSpec) {
 			indexed(s, 4)
 			s.BackoffLimit, s.BackoffLimitPerIndex, s.MaxFailedIndexes = ptr[int32](1<<31-1), ptr[int32](0), ptr[int32](0)
-		}, func(p *corev1.Pod) int32 { return 1 - int32(index(p)%2)*2 }, "active=0 succeeded=0 failed=4 broken=0,2" + failure("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")},
+		}, func(p *corev1.Pod) int32 {
+			if index(p) == 3 {
+				return 1
+			}
+			return -1
+		}, "active=0 succeeded=0 failed=4 broken=3" + failure("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")},
 		{"failure policy fails", func(s *batchv1.JobSpec) {
 			s.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 				Action:      batchv1.PodFailurePolicyActionFailJob,
@@ -328,7 +332,7 @@ func TestOrphansAreFreed(t *testing.T) {
 func TestCountsOnce(t *testing.T) {
 	for seed := range uint64(8) {
 		controllertest.Run(t, func(e *controllertest.Env) {
-			r := rand.New(rand.NewPCG(seed, 6))
+			r := controllertest.NewRand(seed)
 			mode := []batchv1.CompletionMode{batchv1.NonIndexedCompletion, batchv1.IndexedCompletion}[seed%2]
 			failures := 0
 			worker(e, func(p *corev1.Pod) int32 {

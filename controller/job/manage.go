@@ -124,7 +124,7 @@ func (s *syncer) deletePods(ctx context.Context, ps []*corev1.Pod, discard bool)
 		var err error
 		if discard && s.tracked(ps[i]) {
 			if err = s.c.free(ctx, ps[i]); err == nil {
-				s.c.setFreed(s.key, ps[i].UID)
+				s.setFreed(ps[i].UID)
 			}
 		}
 		if err == nil {

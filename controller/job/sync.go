@@ -27,6 +27,7 @@ type syncer struct {
 	job      *batchv1.Job
 	before   *batchv1.JobStatus
 	pods     []*corev1.Pod
+	freed    map[types.UID]bool // under the controller's lock
 	active   []*corev1.Pod
 	ready    int32
 	stopping int32 // terminating and not finished
@@ -40,11 +41,11 @@ type syncer struct {
 	recheck                 time.Duration
 }
 
-func newSyncer(c *Controller, j *batchv1.Job, owned []*corev1.Pod, settled bool) *syncer {
+func newSyncer(c *Controller, j *batchv1.Job, owned []*corev1.Pod, freed map[types.UID]bool, settled bool) *syncer {
 	s := &syncer{
 		c: c, control: pods.Control{Client: c.client, Recorder: c.runner.Recorder()},
 		key: client.ObjectKeyFromObject(j), now: c.runner.Clock().Now(), settled: settled,
-		job: j, before: j.Status.DeepCopy(), pods: owned,
+		job: j, before: j.Status.DeepCopy(), pods: owned, freed: freed,
 	}
 	if j.Status.UncountedTerminatedPods == nil {
 		j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
@@ -77,7 +78,16 @@ func (s *syncer) completions() int {
 
 // tracked says whether a pod still waits to be counted.
 func (s *syncer) tracked(p *corev1.Pod) bool {
-	return hasFinalizer(p) && !s.c.isFreed(s.key, p.UID)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return hasFinalizer(p) && !s.freed[p.UID]
+}
+
+func (s *syncer) setFreed(uid types.UID) {
+	s.c.setFreed(s.key, uid)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.freed[uid] = true
 }
 
 // onlyFailed says whether pods are replaced only once they have failed, rather
@@ -350,6 +360,7 @@ func (s *syncer) writeStatus(ctx context.Context) error {
 		return err
 	}
 	s.job.ResourceVersion = out.ResourceVersion
+	s.c.wrote.Wrote(s.key, s.job.UID, out.ResourceVersion)
 	s.before = s.job.Status.DeepCopy()
 	return nil
 }

@@ -84,7 +84,7 @@ func (s *syncer) track(ctx context.Context) error {
 	errs := pods.Parallel(len(free), func(i int) error {
 		err := s.c.free(ctx, free[i])
 		if err == nil || apierrors.IsNotFound(err) {
-			s.c.setFreed(s.key, free[i].UID)
+			s.setFreed(free[i].UID)
 			return nil
 		}
 		return err
@@ -144,11 +144,12 @@ func (s *syncer) mayFree(p *corev1.Pod, failed bool) bool {
 	return true
 }
 
-// end makes the job's end final, once all its pods have ended and are counted.
+// end makes the job's end final, once all its pods have ended and are counted,
+// those included that the cache does not show yet.
 func (s *syncer) end() {
 	st := &s.job.Status
 	u := st.UncountedTerminatedPods
-	if s.finish == nil || len(u.Succeeded)+len(u.Failed) > 0 || st.Active > 0 || *st.Terminating > 0 {
+	if s.finish == nil || !s.settled || len(u.Succeeded)+len(u.Failed) > 0 || st.Active > 0 || *st.Terminating > 0 {
 		return
 	}
 	t := batchv1.JobFailed

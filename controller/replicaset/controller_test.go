@@ -3,7 +3,6 @@ package replicaset_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -272,7 +271,7 @@ func TestLarge(t *testing.T) {
 func TestConverges(t *testing.T) {
 	for seed := range uint64(8) {
 		controllertest.Run(t, func(e *controllertest.Env) {
-			r := rand.New(rand.NewPCG(seed, 1))
+			r := controllertest.NewRand(seed)
 			e.Cluster.GracefulPods = true
 			e.Pods(controllertest.Ready)
 			start(e)
