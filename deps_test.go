@@ -16,7 +16,7 @@ func TestDependencies(t *testing.T) {
 	}{
 		{pkg: "store", only: []string{module + "store"}},
 		{pkg: "store/memstore", only: []string{module + "store", "github.com/google/btree"}},
-		{pkg: "store/boltstore", only: []string{module + "store", "github.com/google/btree", "go.etcd.io/bbolt", "golang.org/x/sys"}},
+		{pkg: "store/boltstore", only: []string{"github.com/go-logr/logr", module + "store", "github.com/google/btree", "go.etcd.io/bbolt", "golang.org/x/sys"}},
 		{pkg: "scheduler", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "controller/builtin", "google.golang.org/grpc", "github.com/containerd", "k8s.io/apiserver", "k8s.io/cri-"}},
 		{pkg: "controller", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "scheduler", "google.golang.org/grpc", "github.com/containerd", "k8s.io/apiserver"}},
 		{pkg: "proxy", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "scheduler", module + "controller", "google.golang.org/grpc", "github.com/containerd"}},
