@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/keelson/keelson/kubelet/processruntime/internal/cgroup"
@@ -142,7 +143,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 		}
 	}
 	id := newID()
-	c := &container{sb: sb, dir: filepath.Join(sb.dir, "containers", id), config: config}
+	c := &container{sb: sb, dir: filepath.Join(sb.dir, "containers", id), config: proto.CloneOf(config)}
 	if err := r.createContainer(ctx, c, id); err != nil {
 		if rmErr := imagestore.RemoveAll(c.dir); rmErr != nil {
 			r.opts.Logger.Error(rmErr, "undoing a failed container", "container", id)

@@ -111,7 +111,7 @@ func command(f []string) (code int, exit bool, err error) {
 	case "listen":
 		return 0, false, listen(text)
 	case "child":
-		c := exec.Command(os.Args[0], "sleep 100000000")
+		c := exec.Command("/proc/self/exe", "sleep 100000000")
 		return 0, false, c.Start()
 	case "pids":
 		dirs, err := filepath.Glob("/proc/[0-9]*")
