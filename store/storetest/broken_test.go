@@ -85,6 +85,25 @@ func (w changedWatcher) Next(ctx context.Context) (store.Batch, error) {
 	return w.change(b), nil
 }
 
+// skippingWatcher goes on from the compacted revision when it is too late.
+type skippingWatcher struct {
+	store.Watcher
+	s    *memstore.Store
+	opts store.WatchOptions
+}
+
+func (w *skippingWatcher) Next(ctx context.Context) (store.Batch, error) {
+	b, err := w.Watcher.Next(ctx)
+	if errors.Is(err, store.ErrCompacted) {
+		w.Watcher.Close()
+		_, w.opts.After, _ = w.s.Revision(ctx)
+		if w.Watcher, err = w.s.Watch(ctx, w.opts); err == nil {
+			return w.Watcher.Next(ctx)
+		}
+	}
+	return b, err
+}
+
 func TestBrokenStoresFail(t *testing.T) {
 	leak := make(chan struct{})
 	defer close(leak)
@@ -269,6 +288,16 @@ func TestBrokenStoresFail(t *testing.T) {
 				}}
 			},
 			fails: []string{"Compact/OldRevisions"},
+		},
+		{
+			name: "skips what was compacted",
+			make: func() *broken {
+				return &broken{watch: func(s *memstore.Store, ctx context.Context, opts store.WatchOptions) (store.Watcher, error) {
+					w, err := s.Watch(ctx, opts)
+					return &skippingWatcher{w, s, opts}, err
+				}}
+			},
+			fails: []string{"Compact/SlowWatcher"},
 		},
 		{
 			name: "leaks a goroutine",

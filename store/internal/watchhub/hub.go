@@ -168,7 +168,7 @@ func (h *Hub) run() {
 // scan marks the groups for which something has happened.
 func (h *Hub) scan() {
 	current, floor := h.src.Bounds()
-	progress := h.progress.Load()
+	progress := min(h.progress.Load(), current) // what has not arrived yet is told when it does
 	if current == h.scanned && progress <= h.told {
 		return
 	}
@@ -241,7 +241,7 @@ func (h *Hub) join(p *prefixState, pos, reported int64) *group {
 	h.waiting.Add(1) // before looking: from here on a writer that publishes kicks
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if current, _ := h.src.Bounds(); current != pos || h.progress.Load() > reported {
+	if current, _ := h.src.Bounds(); current > pos || min(h.progress.Load(), current) > reported {
 		h.waiting.Add(-1)
 		return nil
 	}

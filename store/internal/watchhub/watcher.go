@@ -15,8 +15,8 @@ type Source interface {
 	// Bounds returns the newest published revision, and the one after which events are retained.
 	Bounds() (current, floor int64)
 	// Read returns the events under prefix of the revisions after after, whole revisions up
-	// to about limit events, and the revision up to which it has looked. It returns
-	// store.ErrCompacted if after is below the floor.
+	// to about limit events, and the revision up to which it has looked, after if that is
+	// beyond the newest. It returns store.ErrCompacted if after is below the floor.
 	Read(after int64, prefix string, limit int) (events []store.Event, through int64, err error)
 	// Changes calls visit for every key changed by the revisions in (after, through].
 	Changes(after, through int64, visit func(rev int64, key string)) error
@@ -54,6 +54,16 @@ func (h *Hub) Watch(opts store.WatchOptions) (*Watcher, error) {
 	return w, nil
 }
 
+// WatchFrom returns a watcher of what comes after a revision that the source may not have come
+// to yet, whose caller knows everything up to reported.
+func (h *Hub) WatchFrom(prefix string, after, reported int64) *Watcher {
+	return &Watcher{hub: h, done: make(chan struct{}), pos: after, reported: reported, prefix: h.acquire(prefix)}
+}
+
+// Position returns the revision up to which the log has been looked at. It is for the
+// goroutine that calls Next.
+func (w *Watcher) Position() int64 { return w.pos }
+
 // Next implements store.Watcher.
 func (w *Watcher) Next(ctx context.Context) (store.Batch, error) {
 	for {
@@ -76,7 +86,7 @@ func (w *Watcher) Next(ctx context.Context) (store.Batch, error) {
 			return store.Batch{}, err
 		}
 		w.pos = through
-		if len(events) > 0 || w.hub.progress.Load() > w.reported && through > w.reported {
+		if len(events) > 0 || min(w.hub.progress.Load(), through) > w.reported {
 			w.reported = through
 			return store.Batch{Events: events, Revision: through}, nil
 		}

@@ -1,0 +1,310 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/keelson/keelson/store"
+	"github.com/keelson/keelson/store/etcdstore"
+	"github.com/keelson/keelson/store/storetest"
+)
+
+// freeURL returns a URL on loopback that nobody listened on a moment ago.
+func freeURL(t testing.TB) url.URL {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return url.URL{Scheme: "http", Host: l.Addr().String()}
+}
+
+func connect(t testing.TB, endpoint string, opts etcdstore.Options) *etcdstore.Store {
+	t.Helper()
+	s, err := etcdstore.New(context.Background(), []string{endpoint}, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func factory(endpoint string, opts etcdstore.Options) storetest.Factory {
+	var n atomic.Int64
+	prefixes := map[store.Store]string{}
+	openAt := func(ctx context.Context, prefix string) (store.Store, error) {
+		o := opts
+		o.Prefix = prefix
+		s, err := etcdstore.New(ctx, []string{endpoint}, o)
+		if err != nil {
+			return nil, err
+		}
+		prefixes[s] = prefix
+		return s, nil
+	}
+	return storetest.Factory{
+		New: func(ctx context.Context) (store.Store, error) {
+			return openAt(ctx, fmt.Sprintf("/test-%d-%d/", time.Now().UnixNano(), n.Add(1)))
+		},
+		Reopen: func(ctx context.Context, s store.Store) (store.Store, error) { return openAt(ctx, prefixes[s]) },
+		Shared: true, MaxOps: 100, Timeout: time.Minute,
+	}
+}
+
+func TestStore(t *testing.T) {
+	e := startEtcd(t, t.TempDir(), freeURL(t))
+	defer e.stop()
+	endpoint := e.url.String()
+	storetest.Run(t, factory(endpoint, etcdstore.Options{}))
+}
+
+// With a log of a few events all watchers have to catch up from etcd all the time.
+func TestStoreWithShortLog(t *testing.T) {
+	e := startEtcd(t, t.TempDir(), freeURL(t))
+	defer e.stop()
+	endpoint := e.url.String()
+	for name, err := range storetest.Check(t.Context(), factory(endpoint, etcdstore.Options{WatchLog: 4}),
+		"Watch/Events", "Watch/AfterRevision", "Watch/Prefix", "Watch/Complete", "Watch/SlowWatcher", "Watch/Progress",
+		"Watch/Close", "Life/Close", "Compact/OldRevisions", "Compact/SlowWatcher", "Random/0", "Random/1") {
+		t.Error(name, err)
+	}
+}
+
+// Others write to the same etcd, and the store has neither their keys nor their events.
+func TestSharedEtcd(t *testing.T) {
+	e := startEtcd(t, t.TempDir(), freeURL(t))
+	defer e.stop()
+	endpoint := e.url.String()
+	other, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	s := connect(t, endpoint, etcdstore.Options{Prefix: "/mine/"})
+	w, err := s.Watch(t.Context(), store.WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, k := range []string{"/mine", "/min", "/mine0", "/other/a", "zzz"} {
+		if _, err := other.Put(t.Context(), k, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rev, err := s.Commit(t.Context(), store.Put("a", []byte("1"), store.Absent()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Put(t.Context(), "/mine/b", "2"); err != nil {
+		t.Fatal(err)
+	}
+	last, _, err := s.Revision(t.Context())
+	if err != nil || last != rev+1 {
+		t.Fatalf("revision %d after %d, %v", last, rev, err)
+	}
+	keys := ""
+	for reached := int64(0); reached < last; {
+		b, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range b.Events {
+			keys += ev.KV.Key
+		}
+		reached = b.Revision
+	}
+	if keys != "ab" {
+		t.Errorf("the watcher reports keys %q, want a and b", keys)
+	}
+	res, err := s.List(t.Context(), store.ListOptions{})
+	if err != nil || len(res.KVs) != 2 {
+		t.Errorf("the store has %+v, %v", res.KVs, err)
+	}
+}
+
+// etcd is stopped and started again under the store: watches go on, and a commit in between
+// fails with an error that says what may have happened.
+func TestRestart(t *testing.T) {
+	dir, clientURL := t.TempDir(), freeURL(t)
+	e := startEtcd(t, dir, clientURL)
+	s := connect(t, clientURL.String(), etcdstore.Options{Prefix: "/p/"})
+	w, err := s.Watch(t.Context(), store.WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := s.Commit(t.Context(), store.Put("a", []byte("1"), store.Any())); err != nil {
+		t.Fatal(err)
+	}
+	e.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	_, err = s.Commit(ctx, store.Put("a", []byte("2"), store.Any()))
+	cancel()
+	if !errors.Is(err, store.ErrUnknownOutcome) {
+		t.Errorf("a commit without an etcd: %v, want ErrUnknownOutcome", err)
+	}
+	e = startEtcd(t, dir, clientURL)
+	defer e.stop()
+	var rev int64
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		rev, err = s.Commit(t.Context(), store.Put("a", []byte("3"), store.Any()))
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("commits do not work again: %v", err)
+		}
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	values := ""
+	for reached := int64(0); reached < rev; {
+		b, err := w.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range b.Events {
+			values += string(ev.KV.Value)
+		}
+		reached = b.Revision
+	}
+	if values != "13" && values != "123" && values != "133" && values != "1233" {
+		t.Errorf("the watcher reports values %s", values)
+	}
+}
+
+// A watch that was interrupted while what it had not seen was compacted ends with ErrCompacted.
+func TestCompactionWhileDown(t *testing.T) {
+	dir, clientURL := t.TempDir(), freeURL(t)
+	e := startEtcd(t, dir, clientURL)
+	s := connect(t, clientURL.String(), etcdstore.Options{Prefix: "/p/"})
+	w, err := s.Watch(t.Context(), store.WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	first, err := s.Commit(t.Context(), store.Put("a", []byte("1"), store.Any()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := w.Next(t.Context()); err != nil || b.Revision < first {
+		t.Fatal(b, err)
+	}
+	e.stop()
+	// Another port, so that the store cannot come back before the compaction.
+	elsewhere := freeURL(t)
+	e = startEtcd(t, dir, elsewhere)
+	other, err := clientv3.New(clientv3.Config{Endpoints: []string{elsewhere.String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last int64
+	for i := range 5 {
+		res, err := other.Put(t.Context(), "/p/a", fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = res.Header.Revision
+	}
+	if _, err := other.Compact(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	e.stop()
+	e = startEtcd(t, dir, clientURL)
+	defer e.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for err == nil {
+		_, err = w.Next(ctx)
+	}
+	if !errors.Is(err, store.ErrCompacted) {
+		t.Fatalf("the watcher ends with %v", err)
+	}
+	w2, err := s.Watch(ctx, store.WatchOptions{After: last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w2.Close()
+	rev, err := s.Commit(ctx, store.Put("a", []byte("new"), store.Any()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, err := w2.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Revision >= rev {
+			break
+		}
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	e := startEtcd(t, t.TempDir(), freeURL(t))
+	defer e.stop()
+	endpoint := e.url.String()
+	admin, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	ctx := t.Context()
+	for _, step := range []func() error{
+		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := admin.RoleAdd(ctx, "app"); return err },
+		func() error {
+			_, err := admin.RoleGrantPermission(ctx, "app", "/app/", "/app0", clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := admin.UserAdd(ctx, "app", "word"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "app", "app"); return err },
+		func() error { _, err := admin.AuthEnable(ctx); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := etcdstore.New(ctx, []string{endpoint}, etcdstore.Options{Username: "app", Password: "wrong", DialTimeout: 3 * time.Second}); err == nil {
+		s.Close()
+		t.Error("a wrong password is accepted")
+	}
+	s := connect(t, endpoint, etcdstore.Options{Username: "app", Password: "word", Prefix: "/app/"})
+	if _, err := s.Commit(ctx, store.Put("a", nil, store.Absent())); err != nil {
+		t.Error(err)
+	}
+	if s, err := etcdstore.New(ctx, []string{endpoint}, etcdstore.Options{Username: "app", Password: "word", Prefix: "/forbidden/"}); err == nil {
+		s.Close()
+		t.Error("a prefix without permission is accepted")
+	}
+}
+
+func TestNothingThere(t *testing.T) {
+	u := freeURL(t)
+	start := time.Now()
+	s, err := etcdstore.New(t.Context(), []string{u.String()}, etcdstore.Options{DialTimeout: 500 * time.Millisecond})
+	if err == nil {
+		s.Close()
+		t.Fatal("New finds an etcd where there is none")
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("New takes %v", took)
+	}
+	t.Log(err)
+}

@@ -1,0 +1,108 @@
+package etcd
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// childEnv makes the test binary an etcd with its data in the directory that it names.
+const childEnv = "KEELSON_ETCD_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := child(dir); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child runs an etcd until its standard input is closed.
+func child(dir string) error {
+	parse := func(name string) []url.URL {
+		u, err := url.Parse(os.Getenv(name))
+		if err != nil {
+			panic(err)
+		}
+		return []url.URL{*u}
+	}
+	cfg := embed.NewConfig()
+	cfg.Dir = dir
+	cfg.LogLevel = "panic"
+	cfg.LogOutputs = []string{os.DevNull}
+	cfg.UnsafeNoFsync = true // what is tested here is the client
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = parse("CLIENT_URL"), parse("CLIENT_URL")
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = parse("PEER_URL"), parse("PEER_URL")
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return err
+	}
+	<-e.Server.ReadyNotify()
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	e.Close()
+	return nil
+}
+
+// server is an etcd in a process of its own.
+type server struct {
+	url  url.URL
+	cmd  *exec.Cmd
+	in   io.Closer
+	once sync.Once
+}
+
+// startEtcd runs an etcd of one member that listens at clientURL.
+func startEtcd(t testing.TB, dir string, clientURL url.URL) *server {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := freeURL(t)
+	s := &server{url: clientURL, cmd: exec.Command(exe)}
+	s.cmd.Env = append(os.Environ(), childEnv+"="+dir, "CLIENT_URL="+clientURL.String(), "PEER_URL="+peer.String())
+	s.cmd.Stderr = os.Stderr
+	in, err := s.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.in = in
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.stop)
+	late := time.AfterFunc(60*time.Second, func() { _ = s.cmd.Process.Kill() })
+	defer late.Stop()
+	if lines := bufio.NewScanner(out); !lines.Scan() || lines.Text() != "ready" {
+		s.stop()
+		t.Fatalf("etcd does not start: %q", lines.Text())
+	}
+	return s
+}
+
+// stop ends the etcd, by force if it has to be.
+func (s *server) stop() {
+	s.once.Do(func() {
+		_ = s.in.Close()
+		late := time.AfterFunc(15*time.Second, func() { _ = s.cmd.Process.Kill() })
+		defer late.Stop()
+		_ = s.cmd.Wait()
+	})
+}
