@@ -29,6 +29,7 @@ type Core struct {
 	ifaces    admission.ObjectInterfaces
 	managed   *fieldManagers
 	access    kind.Access
+	names     fieldNames
 }
 
 // stored is what all versions of a kind share.

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -272,7 +273,9 @@ func TestStatusAndGeneration(t *testing.T) {
 	if got.Status.Phase != corev1.PodRunning || got.Spec.NodeName != "" || got.Labels["x"] != "" || got.Generation != 1 {
 		t.Fatalf("status update: %+v", got)
 	}
-	if mf := got.ManagedFields; len(mf) != 2 || mf[0].Subresource != "status" || mf[0].Manager != "kubelet" {
+	if mf := got.ManagedFields; len(mf) != 2 || !slices.ContainsFunc(mf, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Subresource == "status" && e.Manager == "kubelet"
+	}) {
 		t.Errorf("managed fields: %+v", mf)
 	}
 	p = got.DeepCopy()

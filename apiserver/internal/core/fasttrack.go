@@ -6,7 +6,6 @@ import (
 	"sort"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -89,7 +88,7 @@ func (f *fieldManagers) track(r *Resource, sub string, old, obj client.Object, m
 		return f.trackNew(plan, obj, mine)
 	}
 	entries, asked := old.GetManagedFields(), obj.GetManagedFields()
-	if sub == "" && asked != nil && !equality.Semantic.DeepEqual(asked, entries) {
+	if sub == "" && asked != nil && !sameEntries(asked, entries, true) {
 		return false
 	}
 	if len(entries) == 0 {
@@ -229,6 +228,24 @@ func (t *fastTrack) encode(s *fieldpath.Set) (*metav1.FieldsV1, bool) {
 	raw := string(data)
 	t.remember(raw, s)
 	return metav1.NewFieldsV1(raw), true
+}
+
+// sameEntries compares managed fields, their times only if wanted.
+func sameEntries(a, b []metav1.ManagedFieldsEntry, times bool) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		p, q := &a[i], &b[i]
+		if p.Manager != q.Manager || p.Operation != q.Operation || p.APIVersion != q.APIVersion || p.Subresource != q.Subresource ||
+			p.FieldsType != q.FieldsType || times && !p.Time.Equal(q.Time) {
+			return false
+		}
+		if p.FieldsV1 != q.FieldsV1 && (p.FieldsV1 == nil || q.FieldsV1 == nil || !p.FieldsV1.Equal(*q.FieldsV1)) {
+			return false
+		}
+	}
+	return true
 }
 
 // sortEntries has the order of Kubernetes.

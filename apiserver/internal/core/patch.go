@@ -136,6 +136,9 @@ func (p *patch) patched(ctx context.Context, cur *Object) (client.Object, error)
 // document applies the patch to the object in the resource's version.
 func (p *patch) document(ctx context.Context, cur *Object) (client.Object, error) {
 	r := p.t.Resource
+	if out, done, err := p.direct(ctx, cur); done || err != nil {
+		return out, err
+	}
 	out, err := newObject(r.scheme, r.GVK)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -152,6 +155,45 @@ func (p *patch) document(ctx context.Context, cur *Object) (client.Object, error
 		return nil, apierrors.NewInternalError(err)
 	}
 	return out, p.textual(ctx, doc, out)
+}
+
+// direct applies a merge patch to a copy of the object, without making documents of it; done is false if it can't.
+func (p *patch) direct(ctx context.Context, cur *Object) (out client.Object, done bool, err error) {
+	if p.typ == types.JSONPatchType || p.t.Resource.isUnstructured() {
+		return nil, false, nil
+	}
+	view, err := cur.View(p.t.Resource)
+	if err != nil {
+		return nil, false, apierrors.NewInternalError(err)
+	}
+	change := map[string]any{}
+	var found []error
+	if p.strict {
+		found, err = kjson.UnmarshalStrict(p.data, &change)
+	} else {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(p.data, &change)
+	}
+	if err != nil || change == nil {
+		return nil, false, nil
+	}
+	out = view.DeepCopyObject().(client.Object)
+	gvk := out.GetObjectKind().GroupVersionKind()
+	var unknown []error
+	if p.typ == types.MergePatchType {
+		unknown, done = p.c.names.mergeTyped(out, change, p.strict)
+	} else {
+		unknown, done, err = p.c.names.strategicTyped(out, change, p.strict)
+		if err != nil {
+			return nil, false, strategicError(err)
+		}
+	}
+	if !done || out.GetObjectKind().GroupVersionKind() != gvk {
+		return nil, false, nil
+	}
+	if found = append(found, unknown...); len(found) > 0 && !p.warn {
+		return nil, false, nil // rejected with the whole document in the message
+	}
+	return out, true, p.report(ctx, found, func(err error) error { return err })
 }
 
 // textual applies a JSON or merge patch to a document.

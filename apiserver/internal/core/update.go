@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -319,20 +318,9 @@ func (c *Core) encodeUpdate(s *stored, obj client.Object, cur *Object) (value []
 	return value, bytes.Equal(value, cur.Value()), nil
 }
 
+// timesAlone reports whether managed fields differ, but in nothing than times.
 func timesAlone(a, b []metav1.ManagedFieldsEntry) bool {
-	if len(a) != len(b) || len(a) == 0 {
-		return false
-	}
-	differ := false
-	for i := range a {
-		x, y := a[i], b[i]
-		differ = differ || !x.Time.Equal(y.Time)
-		x.Time, y.Time = nil, nil
-		if !equality.Semantic.DeepEqual(x, y) {
-			return false
-		}
-	}
-	return differ
+	return len(a) > 0 && sameEntries(a, b, false) && !sameEntries(a, b, true)
 }
 
 // goneByUpdate reports whether an update took away what kept an object that is being deleted.
