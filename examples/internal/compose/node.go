@@ -90,7 +90,7 @@ func NewNode(ctx context.Context, c client.WithWatch, cc cache.Cache, o NodeOpti
 		NodeName: o.Name, RootDir: filepath.Join(o.Dir, "kubelet"), NodeIPs: []netip.Addr{ip}, Hostname: o.Name,
 		Listen: net.JoinHostPort(ip.String(), "0"), ClientCA: o.ClientCA, Pods: o.Pods,
 		ClusterDNS: []string{n.addrs.dns.String()}, ClusterDomain: domain, Logger: o.Logger.WithName("kubelet"),
-		Simulated: o.Runtime == "fake", DisableServer: true,
+		Simulated: o.Runtime == "fake",
 	}
 	if n.kubelet, err = kubelet.New(c, cc, rt, images, ko); err != nil {
 		return nil, errors.Join(fmt.Errorf("node %s: %w", o.Name, err), n.close(ctx))
