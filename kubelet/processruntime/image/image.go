@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type Options struct {
 	Architecture string
 }
 
-// FromBinary makes an image with one layer. The file is read each time the layer is, so it must neither change nor go
+// FromBinary makes an image with one layer: the binary and, if it is dynamically linked, the libraries of this machine that it needs. The file is read each time the layer is, so it must neither change nor go
 // while the image is in use; one that was imported needs it no more. The same input gives the same digest.
 func FromBinary(file string, o Options) (v1.Image, error) {
 	st, err := os.Stat(file)
@@ -69,7 +70,11 @@ func FromBinary(file string, o Options) (v1.Image, error) {
 			return nil, fmt.Errorf("image: %q in Options.Files or Links, want an absolute path", name)
 		}
 	}
-	layer := &layer{open: func() (io.ReadCloser, error) { return stream(file, o), nil }}
+	libs, err := libraries(file)
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	layer := &layer{open: func() (io.ReadCloser, error) { return stream(file, libs, o), nil }}
 	if err := layer.measure(); err != nil {
 		return nil, fmt.Errorf("image: %w", err)
 	}
@@ -120,13 +125,13 @@ func (l *layer) UncompressedSize() (int64, error)     { return l.size, nil }
 func (l *layer) MediaType() (types.MediaType, error)  { return types.OCIUncompressedLayer, nil }
 
 // stream writes the archive while it is read.
-func stream(file string, o Options) io.ReadCloser {
+func stream(file string, libs map[string][]byte, o Options) io.ReadCloser {
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(write(w, file, o)) }()
+	go func() { w.CloseWithError(write(w, file, libs, o)) }()
 	return r
 }
 
-func write(w io.Writer, file string, o Options) error {
+func write(w io.Writer, file string, libs map[string][]byte, o Options) error {
 	tw := tar.NewWriter(w)
 	made := map[string]bool{"": true, ".": true}
 	epoch := time.Unix(0, 0)
@@ -167,6 +172,11 @@ func write(w io.Writer, file string, o Options) error {
 	}
 	if err := errors.Join(tw.WriteHeader(&tmp), put(o.Path, 0o755, st.Size(), f)); err != nil {
 		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(libs)) {
+		if err := put(name, 0o755, int64(len(libs[name])), bytes.NewReader(libs[name])); err != nil {
+			return err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
 		if err := put(name, 0o644, int64(len(o.Files[name])), strings.NewReader(string(o.Files[name]))); err != nil {
