@@ -82,7 +82,7 @@ func TestRandomObjects(t *testing.T) {
 	ctx := context.Background()
 	for _, k := range group.Kinds {
 		t.Run(k.GVK.Kind, func(t *testing.T) {
-			for seed := range int64(60) {
+			for seed := range int64(25) {
 				f := filler(seed)
 				make := func() client.Object {
 					obj, err := scheme.New(k.GVK)
