@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,6 +37,8 @@ type Options struct {
 	// NodeMaskIPv4 and NodeMaskIPv6 are the lengths of nodes' prefixes; 0 means
 	// 24 and 64.
 	NodeMaskIPv4, NodeMaskIPv6 int
+	// NodeGracePeriod is how long a Node may show no life; 0 means 50s.
+	NodeGracePeriod time.Duration
 }
 
 // runnable is what every controller's package has.

@@ -5,13 +5,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/controller/deployment"
+	"github.com/keelson/keelson/controller/disruption"
+	"github.com/keelson/keelson/controller/endpoints"
 	"github.com/keelson/keelson/controller/endpointslice"
 	"github.com/keelson/keelson/controller/garbagecollector"
+	"github.com/keelson/keelson/controller/job"
 	"github.com/keelson/keelson/controller/namespace"
 	"github.com/keelson/keelson/controller/nodeipam"
+	"github.com/keelson/keelson/controller/nodelifecycle"
+	"github.com/keelson/keelson/controller/podgc"
 	"github.com/keelson/keelson/controller/replicaset"
 	"github.com/keelson/keelson/controller/rootca"
 	"github.com/keelson/keelson/controller/serviceaccount"
+	"github.com/keelson/keelson/controller/tainteviction"
 )
 
 // entries are all controllers, by their names in kube-controller-manager.
@@ -25,6 +31,24 @@ func entries() []entry {
 		}},
 		{name: "endpointslice-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return endpointslice.New(c, cc, endpointslice.Options{Common: o.Common})
+		}},
+		{name: "job-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return job.New(c, cc, job.Options{Common: o.Common})
+		}},
+		{name: "endpoints-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return endpoints.New(c, cc, endpoints.Options{Common: o.Common})
+		}},
+		{name: "node-lifecycle-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return nodelifecycle.New(c, cc, nodelifecycle.Options{Common: o.Common, GracePeriod: o.NodeGracePeriod})
+		}},
+		{name: "taint-eviction-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return tainteviction.New(c, cc, tainteviction.Options{Common: o.Common})
+		}},
+		{name: "pod-garbage-collector-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return podgc.New(c, cc, podgc.Options{Common: o.Common})
+		}},
+		{name: "disruption-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return disruption.New(c, cc, disruption.Options{Common: o.Common})
 		}},
 		{name: "namespace-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return namespace.New(c, cc, namespace.Options{Common: o.Common, Resources: o.Resources})

@@ -7,6 +7,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/controller/internal/view"
 )
 
 // IsFinished says whether the pod's containers will never run again.
@@ -120,4 +123,14 @@ func Restarts(p *corev1.Pod) (regular, sidecar int32) {
 		}
 	}
 	return regular, sidecar
+}
+
+// ByNode is the index of pods by the name of their node.
+func ByNode() view.Index {
+	return view.Index{Name: "keelson.node", Values: func(o client.Object) []string {
+		if p, ok := o.(*corev1.Pod); ok && p.Spec.NodeName != "" {
+			return []string{p.Spec.NodeName}
+		}
+		return nil
+	}}
 }
