@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/keelson/keelson/apiserver/internal/core"
@@ -464,4 +465,16 @@ func TestWatchExpires(t *testing.T) {
 	if err != nil || len(l.Items) != 1 || l.Items[0].Revision() != first.Revision() {
 		t.Errorf("%+v %v", l, err)
 	}
+}
+
+// decodeProtobuf is apimachinery's decoder.
+func decodeProtobuf(t testing.TB, c *core.Core, data []byte) runtime.Object {
+	t.Helper()
+	s := protobuf.NewSerializer(c.Scheme(), c.Scheme())
+	obj, gvk, err := s.Decode(data, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(*gvk)
+	return obj
 }
