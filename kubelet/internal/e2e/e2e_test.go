@@ -20,6 +20,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/remotecommand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/apiserver"
@@ -63,7 +68,7 @@ func start(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := apiserver.New(st, apiserver.Options{})
+	srv, err := apiserver.New(st, apiserver.Options{Listen: []string{"127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +123,8 @@ func start(t *testing.T) *machine {
 func (m *machine) kubelet() {
 	m.t.Helper()
 	ca := m.srv.Cache(apiserver.Admin)
-	k, err := kubelet.New(m.client, ca, m.rt, m.rt, kubelet.Options{NodeName: "node-1", RootDir: filepath.Join(m.dir, "kubelet"), NodeIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+	k, err := kubelet.New(m.client, ca, m.rt, m.rt, kubelet.Options{NodeName: "node-1", RootDir: filepath.Join(m.dir, "kubelet"), NodeIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+		ClientCA: m.srv.CA().Pool(), Authorizer: m.srv.Authorizer()})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -244,6 +250,9 @@ func TestRealPods(t *testing.T) {
 	}
 	before := m.wait("probed", "ready", ready)
 
+	// Logs and commands, through the API server.
+	m.streams()
+
 	// The kubelet comes back: what runs is not touched.
 	m.stop()
 	m.kubelet()
@@ -277,6 +286,51 @@ func TestRealPods(t *testing.T) {
 				b.WriteString(list.Items[i].Name + " ")
 			}
 			t.Fatalf("left: pods %s, %d sandboxes, %d directories", b.String(), len(left), len(dirs))
+		}
+	}
+}
+
+// streams reads the log of the pod "fail" and runs a command in the pod "probed", as kubectl does.
+func (m *machine) streams() {
+	t := m.t
+	t.Helper()
+	kubeconfig, err := m.srv.AdminKubeconfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hc.CloseIdleConnections()
+	cs, err := kubernetes.NewForConfigAndClient(config, hc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := int64(1)
+	log, err := cs.CoreV1().Pods("default").GetLogs("fail", &corev1.PodLogOptions{TailLines: &lines}).DoRaw(m.ctx)
+	if err != nil || string(log) != "last words\n" {
+		t.Errorf("%q %v", log, err)
+	}
+	req := cs.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("probed").SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Container: "app", Command: []string{"/workload", "stdin", "exit 4"}, Stdin: true, Stdout: true, Stderr: true}, clientscheme.ParameterCodec)
+	ws, err := remotecommand.NewWebSocketExecutor(config, "GET", req.URL().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spdy, err := remotecommand.NewSPDYExecutor(config, "POST", req.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]remotecommand.Executor{"websocket": ws, "spdy": spdy} {
+		var out, errOut bytes.Buffer
+		err := e.StreamWithContext(m.ctx, remotecommand.StreamOptions{Stdin: strings.NewReader("typed"), Stdout: &out, Stderr: &errOut})
+		if out.String() != "typed" || err == nil || !strings.Contains(err.Error(), "exit code 4") {
+			t.Errorf("%s: %q %v", name, out.String(), err)
 		}
 	}
 }
