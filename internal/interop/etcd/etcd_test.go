@@ -66,7 +66,6 @@ func factory(endpoint string, opts etcdstore.Options) storetest.Factory {
 
 func TestStore(t *testing.T) {
 	e := startEtcd(t, t.TempDir(), freeURL(t))
-	defer e.stop()
 	endpoint := e.url.String()
 	storetest.Run(t, factory(endpoint, etcdstore.Options{}))
 }
@@ -74,7 +73,6 @@ func TestStore(t *testing.T) {
 // With a log of a few events all watchers have to catch up from etcd all the time.
 func TestStoreWithShortLog(t *testing.T) {
 	e := startEtcd(t, t.TempDir(), freeURL(t))
-	defer e.stop()
 	endpoint := e.url.String()
 	for name, err := range storetest.Check(t.Context(), factory(endpoint, etcdstore.Options{WatchLog: 4}),
 		"Watch/Events", "Watch/AfterRevision", "Watch/Prefix", "Watch/Complete", "Watch/SlowWatcher", "Watch/Progress",
@@ -86,7 +84,6 @@ func TestStoreWithShortLog(t *testing.T) {
 // Others write to the same etcd, and the store has neither their keys nor their events.
 func TestSharedEtcd(t *testing.T) {
 	e := startEtcd(t, t.TempDir(), freeURL(t))
-	defer e.stop()
 	endpoint := e.url.String()
 	other, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {
@@ -149,15 +146,14 @@ func TestRestart(t *testing.T) {
 	if _, err := s.Commit(t.Context(), store.Put("a", []byte("1"), store.Any())); err != nil {
 		t.Fatal(err)
 	}
-	e.stop()
+	e.kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	_, err = s.Commit(ctx, store.Put("a", []byte("2"), store.Any()))
 	cancel()
 	if !errors.Is(err, store.ErrUnknownOutcome) {
 		t.Errorf("a commit without an etcd: %v, want ErrUnknownOutcome", err)
 	}
-	e = startEtcd(t, dir, clientURL)
-	defer e.stop()
+	startEtcd(t, dir, clientURL)
 	var rev int64
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		rev, err = s.Commit(t.Context(), store.Put("a", []byte("3"), store.Any()))
@@ -203,7 +199,7 @@ func TestCompactionWhileDown(t *testing.T) {
 	if b, err := w.Next(t.Context()); err != nil || b.Revision < first {
 		t.Fatal(b, err)
 	}
-	e.stop()
+	e.kill()
 	// Another port, so that the store cannot come back before the compaction.
 	elsewhere := freeURL(t)
 	e = startEtcd(t, dir, elsewhere)
@@ -223,9 +219,8 @@ func TestCompactionWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.Close()
-	e.stop()
-	e = startEtcd(t, dir, clientURL)
-	defer e.stop()
+	e.kill()
+	startEtcd(t, dir, clientURL)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for err == nil {
@@ -256,7 +251,6 @@ func TestCompactionWhileDown(t *testing.T) {
 
 func TestAuthentication(t *testing.T) {
 	e := startEtcd(t, t.TempDir(), freeURL(t))
-	defer e.stop()
 	endpoint := e.url.String()
 	admin, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {

@@ -41,7 +41,7 @@ func child(dir string) error {
 	cfg.Dir = dir
 	cfg.LogLevel = "panic"
 	cfg.LogOutputs = []string{os.DevNull}
-	cfg.UnsafeNoFsync = true // what is tested here is the client
+	cfg.UnsafeNoFsync = true // what is tested here is the client, and the power stays on
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = parse("CLIENT_URL"), parse("CLIENT_URL")
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = parse("PEER_URL"), parse("PEER_URL")
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -95,6 +95,15 @@ func startEtcd(t testing.TB, dir string, clientURL url.URL) *server {
 		t.Fatalf("etcd does not start: %q", lines.Text())
 	}
 	return s
+}
+
+// kill ends the etcd at once.
+func (s *server) kill() {
+	s.once.Do(func() {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		_ = s.in.Close()
+	})
 }
 
 // stop ends the etcd, by force if it has to be.
