@@ -70,7 +70,10 @@ type view struct {
 
 type tree = cowtree.Tree[ref]
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Advancer = (*Store)(nil)
+)
 
 // errMissing says that a record is not there, because it was compacted or the file is damaged.
 var errMissing = errors.New("record is missing")

@@ -36,6 +36,8 @@ type request struct {
 	ops       []store.Op
 	relaxed   bool
 	compactTo int64
+	advance   bool
+	advanceTo int64
 	bytes     int
 	done      chan result
 
@@ -78,6 +80,12 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 		return fmt.Errorf("%w: compaction to revision %d", store.ErrInvalid, rev)
 	}
 	_, err := s.submit(ctx, &request{compactTo: rev})
+	return err
+}
+
+// Advance implements store.Advancer.
+func (s *Store) Advance(ctx context.Context, rev int64) error {
+	_, err := s.submit(ctx, &request{advance: true, advanceTo: rev})
 	return err
 }
 
@@ -154,7 +162,7 @@ func (s *Store) run() {
 		s.mu.Unlock()
 		switch {
 		case n > 0:
-			s.process(batch)
+			s.processAll(batch)
 			s.sweepAt = time.Now().Add(sweepAfter)
 		case !s.await(at):
 		case !s.flushAt.After(at) && len(s.unflushed) > 0:
@@ -204,6 +212,23 @@ type batch struct {
 
 func (s *Store) newBatch(v *view) *batch {
 	return &batch{s: s, e: v.tree.Edit(), base: v.rev, rev: v.rev, floor: v.floor}
+}
+
+// processAll answers the requests, those to skip revisions one by one.
+func (s *Store) processAll(reqs []*request) {
+	for len(reqs) > 0 {
+		n := 0
+		for n < len(reqs) && !reqs[n].advance {
+			n++
+		}
+		if n > 0 {
+			s.process(reqs[:n])
+			reqs = reqs[n:]
+			continue
+		}
+		reqs[0].done <- result{err: s.advance(reqs[0].advanceTo)}
+		reqs = reqs[1:]
+	}
 }
 
 // process answers the requests with at most one transaction.

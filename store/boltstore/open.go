@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/internal/cowtree"
 	"github.com/keelson/keelson/store/internal/watchhub"
 )
@@ -227,7 +228,7 @@ func (s *Store) load() error {
 		// Relaxed commits may have been lost, and their revisions been seen.
 		s.opts.Logger.Info("Relaxed commits may have been lost in a crash; history starts anew",
 			"path", s.path, "revision", v.rev, "next", s.reserved)
-		if err := s.skip(v.rev, s.reserved); err != nil {
+		if _, err := s.skip(v.rev, s.reserved); err != nil {
 			return err
 		}
 		v.rev, v.floor = s.reserved, s.reserved
@@ -239,11 +240,15 @@ func (s *Store) load() error {
 	return nil
 }
 
-// skip makes to the newest revision, and the oldest one that can be read.
-func (s *Store) skip(from, to int64) error {
-	_, err := s.write(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(metaBucket)
-		if _, err := s.sweep(tx.Bucket(recordsBucket), meta, s.swept, from, math.MaxInt); err != nil {
+// skip writes that to is the newest revision, and the oldest one that can be read, and that
+// all obsolete records, up to from, are gone.
+func (s *Store) skip(from, to int64) (unknown bool, err error) {
+	return s.write(func(tx *bbolt.Tx) error {
+		meta, records := tx.Bucket(metaBucket), tx.Bucket(recordsBucket)
+		if err := putRecords(records, s.unflushed); err != nil {
+			return err
+		}
+		if _, err := s.sweep(records, meta, s.swept, from, math.MaxInt); err != nil {
 			return err
 		}
 		for key, n := range map[string]int64{string(keyFloor): to, string(keySwept): to, string(keyReserved): 0} {
@@ -253,6 +258,23 @@ func (s *Store) skip(from, to int64) error {
 		}
 		return nil
 	})
+}
+
+// advance is what Advance does, on the goroutine that writes.
+func (s *Store) advance(rev int64) error {
+	if err := s.settle(); err != nil {
+		return err
+	}
+	v := s.view.Load()
+	rev = max(rev, v.rev)
+	next := &pending{view: &view{rev: rev, floor: rev, tree: v.tree}, first: rev + 1, flushed: true, swept: rev}
+	unknown, err := s.skip(v.rev, rev)
+	if err == nil {
+		s.publish(next)
+	} else if unknown {
+		s.unsettled = next
+		err = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+	}
 	return err
 }
 

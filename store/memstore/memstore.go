@@ -70,7 +70,10 @@ type oldTree struct {
 	tree tree
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Advancer = (*Store)(nil)
+)
 
 // New returns an empty store at revision 1.
 func New(opts Options) (*Store, error) {
@@ -303,6 +306,25 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	v.log = v.log.trim(rev)
 	s.view.Store(&v)
 	s.old.Store(nil)
+	return nil
+}
+
+// Advance implements store.Advancer.
+func (s *Store) Advance(ctx context.Context, rev int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	s.hub.Scan()
+	v := s.view.Load()
+	rev = max(rev, v.rev)
+	s.view.Store(&view{rev: rev, floor: rev, tree: v.tree})
+	s.old.Store(nil)
+	s.hub.Published()
 	return nil
 }
 
