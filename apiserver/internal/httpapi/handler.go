@@ -260,7 +260,7 @@ func (h *Handler) route(w *response, r *http.Request, x *exchange) error {
 	if err := h.allow(r.Context(), authorizer.AttributesRecord{Verb: verb, Path: path}); err != nil {
 		return err
 	}
-	x.verb = r.Method
+	x.verb = metricMethod(r.Method)
 	ctx, cancel := context.WithTimeout(r.Context(), h.opts.RequestTimeout)
 	defer cancel()
 	r = r.WithContext(ctx)

@@ -44,8 +44,6 @@ func (bearer) AuthenticateRequest(r *http.Request) (*authenticator.Response, boo
 // rules allows everything to "admin", impersonation of "alice" to "bob", and what is listed as "verb resource".
 type rules map[string]bool
 
-func (rules) allow() authorizer.Decision { return authorizer.DecisionAllow }
-
 func (r rules) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	u := a.GetUser().GetName()
 	what := a.GetResource()
@@ -56,9 +54,17 @@ func (r rules) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 		what = a.GetPath()
 	}
 	if u == "admin" || r[u+" "+a.GetVerb()+" "+what] || r[u+" "+a.GetVerb()+" "+what+" "+a.GetName()] {
-		return r.allow(), "", nil
+		return authorizer.DecisionAllow, "", nil
 	}
 	return authorizer.DecisionNoOpinion, "", nil
+}
+
+func (r rules) ConditionsAwareAuthorize(ctx context.Context, a authorizer.Attributes) authorizer.ConditionsAwareDecision {
+	return authorizer.ConditionsAwareDecisionFromParts(r.Authorize(ctx, a))
+}
+
+func (rules) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
+	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
 }
 
 type fixture struct {
@@ -74,17 +80,22 @@ func serve(t testing.TB, change func(*Options)) *fixture {
 		t.Fatal(err)
 	}
 	groups := []kind.Group{apps.Group(), batch.Group(), coordination.Group()}
-	c, err := core.New(core.Options{Store: st, Groups: groups})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); c.Run(ctx) }()
-	o := Options{Core: c, Authenticator: bearer{}, Metrics: prometheus.NewRegistry()}
+	o := Options{Authenticator: bearer{}, Metrics: prometheus.NewRegistry()}
 	if change != nil {
 		change(&o)
 	}
+	copts := core.Options{Store: st, Groups: groups}
+	if r, ok := o.Authorizer.(rules); ok {
+		copts.Authorizer = r
+	}
+	c, err := core.New(copts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Core = c
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
 	h, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -47,10 +47,27 @@ func metricVerb(verb string) string {
 		return "POST"
 	case "update":
 		return "PUT"
-	case "get", "list", "watch", "patch", "delete", "deletecollection":
-		return map[string]string{
-			"get": "GET", "list": "LIST", "watch": "WATCH", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
-		}[verb]
+	case "get":
+		return "GET"
+	case "list":
+		return "LIST"
+	case "watch":
+		return "WATCH"
+	case "patch":
+		return "PATCH"
+	case "delete":
+		return "DELETE"
+	case "deletecollection":
+		return "DELETECOLLECTION"
+	}
+	return "other"
+}
+
+// metricMethod keeps what clients make up out of the labels.
+func metricMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
 	}
 	return "other"
 }
