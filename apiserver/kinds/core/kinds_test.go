@@ -184,6 +184,10 @@ func exercise(t *testing.T, ctx context.Context, k *kind.Kind, obj, old client.O
 		if err != nil {
 			t.Fatal(err)
 		}
+		if v.Validate != nil {
+			v.Validate(ctx, clone(), nil)
+			v.Validate(ctx, clone(), old)
+		}
 		back.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
 		if !equality.Semantic.DeepEqual(obj, back) {
 			t.Errorf("%s: %s loses:\n%s", what, v.GVK, cmp.Diff(obj, back))

@@ -32,7 +32,7 @@ func service(opts Options) *kind.Kind {
 		StorePrefix: "services/specs",
 		Namespaced:  true,
 
-		NameValidation: apivalidation.NameIsDNS1035Label,
+		NameValidation: apivalidation.NameIsDNSLabel,
 		Default:        typed.Default(defaultService),
 		PrepareForCreate: typed.Prepare(func(_ context.Context, s *corev1.Service) {
 			s.Status = corev1.ServiceStatus{}

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -99,17 +98,11 @@ func Validate(ev, old *corev1.Event) field.ErrorList {
 	e.Immutable(ev.Reason, old.Reason, field.NewPath("reason"))
 	e.Immutable(ev.Message, old.Message, field.NewPath("message"))
 	e.Immutable(ev.Source, old.Source, field.NewPath("source"))
-	if !ev.FirstTimestamp.Time.Equal(old.FirstTimestamp.Time) {
-		e.Immutable(ev.FirstTimestamp, old.FirstTimestamp, field.NewPath("firstTimestamp"))
-	}
-	if !ev.LastTimestamp.Time.Equal(old.LastTimestamp.Time) {
-		e.Immutable(ev.LastTimestamp, old.LastTimestamp, field.NewPath("lastTimestamp"))
-	}
+	e.Immutable(ev.FirstTimestamp, old.FirstTimestamp, field.NewPath("firstTimestamp"))
+	e.Immutable(ev.LastTimestamp, old.LastTimestamp, field.NewPath("lastTimestamp"))
 	e.Immutable(ev.Count, old.Count, field.NewPath("count"))
 	e.Immutable(ev.Type, old.Type, field.NewPath("type"))
-	if !equality.Semantic.DeepEqual(ev.EventTime.Time, old.EventTime.Time) {
-		e.Immutable(ev.EventTime, old.EventTime, field.NewPath("eventTime"))
-	}
+	e.Immutable(ev.EventTime, old.EventTime, field.NewPath("eventTime"))
 	e.Immutable(ev.Action, old.Action, field.NewPath("action"))
 	e.Immutable(ev.Related, old.Related, field.NewPath("related"))
 	e.Immutable(ev.ReportingController, old.ReportingController, field.NewPath("reportingController"))
