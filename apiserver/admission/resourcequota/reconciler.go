@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -96,8 +97,11 @@ func list(ctx context.Context, c client.Client, gr schema.GroupResource, namespa
 		}
 	default:
 		gvk, err := c.RESTMapper().KindFor(gr.WithVersion(""))
+		if meta.IsNoMatchError(err) {
+			return nil, nil // a quota may bound what is not served; nothing of it is used
+		}
 		if err != nil {
-			return nil, nil //nolint:nilerr // a quota may bound what is not served; nothing of it is used
+			return nil, err
 		}
 		var l metav1.PartialObjectMetadataList
 		l.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
