@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 	if processruntime.Init() {
 		return
 	}
+	if role := os.Getenv(roleEnv); role != "" {
+		play(role)
+		return
+	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
@@ -107,24 +111,36 @@ func leftovers(root string) []string {
 	return left
 }
 
+// binaryEnv names a workload that was built by whom runs these tests again as another user.
+const binaryEnv = "KEELSON_TEST_WORKLOAD"
+
+func workloadBinary(t *testing.T) string {
+	if file := os.Getenv(binaryEnv); file != "" {
+		return file
+	}
+	return runtimetest.BuildWorkload(t)
+}
+
 func TestRuntime(t *testing.T) {
-	image := runtimetest.WorkloadImage(t, runtimetest.BuildWorkload(t))
+	image := runtimetest.WorkloadImage(t, workloadBinary(t))
 	for _, tc := range []struct {
 		isolation processruntime.Isolation
-		snapshots string
 		without   []runtimetest.Feature
 	}{
 		{isolation: processruntime.IsolationNamespaces},
 		{isolation: processruntime.IsolationUserNS, without: []runtimetest.Feature{runtimetest.Users, runtimetest.Limits}},
 		{isolation: processruntime.IsolationNone, without: withoutIsolation()},
 	} {
-		t.Run(string(tc.isolation)+tc.snapshots, func(t *testing.T) {
-			if tc.isolation == processruntime.IsolationNamespaces {
+		t.Run(string(tc.isolation), func(t *testing.T) {
+			switch tc.isolation {
+			case processruntime.IsolationNamespaces:
 				needRoot(t)
+			case processruntime.IsolationUserNS:
+				needUserNS(t)
 			}
 			runtimetest.Run(t, runtimetest.Config{
 				New: func(t *testing.T) *runtimetest.Instance {
-					return instance(t, processruntime.Options{Isolation: tc.isolation, Snapshotter: tc.snapshots}, image)
+					return instance(t, processruntime.Options{Isolation: tc.isolation}, image)
 				},
 				Without: tc.without,
 			})
@@ -134,6 +150,21 @@ func TestRuntime(t *testing.T) {
 
 func withoutIsolation() []runtimetest.Feature {
 	return []runtimetest.Feature{runtimetest.Filesystem, runtimetest.PIDs, runtimetest.Users, runtimetest.Limits, runtimetest.Capabilities, runtimetest.Hostname}
+}
+
+// needUserNS skips where user namespaces are not permitted.
+func needUserNS(t *testing.T) {
+	t.Helper()
+	r, err := processruntime.New(processruntime.Options{Root: shortDir(t), Isolation: processruntime.IsolationUserNS})
+	if err != nil {
+		if os.Getenv("KEELSON_REQUIRE_PRIVILEGED") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	if err := r.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
 }
 
 // needRoot skips what only root can do, unless such tests are required.

@@ -1,11 +1,13 @@
 package runtimetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -72,6 +74,8 @@ type Config struct {
 	Without []Feature
 	// Timeout bounds each check; the default is 30 seconds.
 	Timeout time.Duration
+	// Only, a regular expression of whole names, chooses checks; the default is all.
+	Only string
 }
 
 // check is one rule. It returns an error instead of failing a test, so that the suite can be tried on runtimes that are broken.
@@ -90,7 +94,14 @@ func Run(t *testing.T, cfg Config) {
 	if inst.LogDir == "" {
 		inst.LogDir = t.TempDir()
 	}
+	only, err := regexp.Compile("^(" + cmp.Or(cfg.Only, ".*") + ")$")
+	if err != nil {
+		t.Fatalf("runtimetest: Config.Only: %v", err)
+	}
 	for _, c := range checks() {
+		if !only.MatchString(c.name) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			for _, f := range c.needs {
 				if slices.Contains(cfg.Without, f) {

@@ -49,6 +49,11 @@ func Exec(ctl *wire.Conn) error {
 }
 
 func startExec(ctl *wire.Conn, spec *ExecSpec) (int, error) {
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, &os.PathError{Op: "open", Path: "/proc", Err: err}
+	}
+	defer unix.Close(proc)
 	ns := make(map[string]int)
 	for _, name := range []string{"ipc", "uts", "net", "pid", "cgroup", "mnt"} {
 		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", spec.Pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -121,13 +126,20 @@ func startExec(ctl *wire.Conn, spec *ExecSpec) (int, error) {
 	case !spec.UserNS:
 		attr.Sys.Credential = &syscall.Credential{Uid: p.UID, Gid: p.GID, Groups: p.Groups}
 	case ownUser:
+		// The syscall package would look for the child in the container's procfs to map its ids. So it is stopped at
+		// its execve, and mapped through the procfs that was there before.
 		attr.Sys.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: int(p.UID), HostID: 0, Size: 1}}
-		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: int(p.GID), HostID: 0, Size: 1}}
+		attr.Sys.Ptrace = true
 	}
 	pid, err := syscall.ForkExec(path, p.Args, attr)
 	if err != nil {
 		return 0, fmt.Errorf("exec %q: %w", path, err)
+	}
+	if ownUser {
+		if err := mapIDs(proc, pid, p.UID, p.GID); err != nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			return 0, err
+		}
 	}
 	if cgroup != nil {
 		if _, err := cgroup.WriteString(strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -136,6 +148,37 @@ func startExec(ctl *wire.Conn, spec *ExecSpec) (int, error) {
 		}
 	}
 	return pid, nil
+}
+
+// mapIDs gives a child that is stopped at its execve its one user and group, and lets it go.
+func mapIDs(proc, pid int, uid, gid uint32) error {
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("wait4", err)
+		}
+		break
+	}
+	if !ws.Stopped() {
+		return fmt.Errorf("the process did not stop at its execve: %#x", uint32(ws))
+	}
+	for _, m := range [][2]string{{"setgroups", "deny"}, {"gid_map", fmt.Sprintf("%d 0 1", gid)}, {"uid_map", fmt.Sprintf("%d 0 1", uid)}} {
+		name := fmt.Sprintf("%d/%s", pid, m[0])
+		fd, err := unix.Openat(proc, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: name, Err: err}
+		}
+		_, err = unix.Write(fd, []byte(m[1]))
+		unix.Close(fd)
+		if err != nil {
+			return &os.PathError{Op: "write", Path: name, Err: err}
+		}
+	}
+	return os.NewSyscallError("ptrace", unix.PtraceDetach(pid))
 }
 
 func sameNamespace(name string, fd int) (bool, error) {
