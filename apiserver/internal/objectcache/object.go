@@ -65,6 +65,15 @@ const (
 // Transient returns an Object for an answer that is not in the store.
 func Transient(obj runtime.Object) *Object { return &Object{obj: obj} }
 
+// Stored returns the Object of a value as it was stored at a revision.
+func Stored(rev int64, value []byte, c Codec) (*Object, error) {
+	obj, err := c.Decode(value)
+	if err != nil {
+		return nil, err
+	}
+	return newObject("", obj, value, rev), nil
+}
+
 // Runtime returns the decoded object in the hub version.
 func (o *Object) Runtime() runtime.Object { return o.obj }
 
