@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/keelson/keelson/apiserver/auth/rbac"
+	"github.com/keelson/keelson/apiserver/internal/core"
 )
 
 // kubernetesService is the name of the Service by which pods find the API server.
@@ -29,6 +30,7 @@ func (s *Server) bootstrap(ctx context.Context, advertise netip.AddrPort) error 
 	if err := s.core.WaitReady(ctx); err != nil {
 		return err
 	}
+	ctx = core.WithoutManagedFields(ctx)
 	c := s.Client(self)
 	var group errgroup.Group
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {

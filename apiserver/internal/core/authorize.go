@@ -10,10 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/warning"
 )
 
 // authorize asks whether the user in ctx may do verb to t. Requests of the Core itself carry trusted.
 func (c *Core) authorize(ctx context.Context, t Target, verb string, list *ListOptions) error {
+	if v := t.Resource.Version; v != nil && v.Deprecated != "" && !isAuthorized(ctx, t, verb) {
+		warning.AddWarning(ctx, "", v.Deprecated)
+	}
 	if c.opts.Authorizer == nil || ctx.Value(trustedKey{}) != nil || isAuthorized(ctx, t, verb) {
 		return nil
 	}

@@ -188,7 +188,7 @@ func (c *Core) Run(ctx context.Context) error {
 	wg.Add(2)
 	go func() {
 		defer wg.Done()
-		c.managed.warm(ctx, c.cache.Ready())
+		c.managed.warm()
 	}()
 	go func() {
 		defer wg.Done()

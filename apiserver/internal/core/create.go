@@ -54,7 +54,7 @@ func (c *Core) Create(ctx context.Context, t Target, obj runtime.Object, opts me
 	if s.kind.Default != nil {
 		s.kind.Default(hub)
 	}
-	if hub.GetResourceVersion() != "" {
+	if rv := hub.GetResourceVersion(); rv != "" && rv != "0" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	wipeSystemFields(hub)
@@ -65,7 +65,9 @@ func (c *Core) Create(ctx context.Context, t Target, obj runtime.Object, opts me
 		return nil, err
 	}
 	dedupOwners(ctx, hub, duplicateOwners)
-	c.managed.created(t.Resource, hub, c.managerOf(ctx, opts.FieldManager))
+	if !untracked(ctx) {
+		c.managed.created(t.Resource, hub, c.managerOf(ctx, opts.FieldManager))
+	}
 	return c.finishCreate(ctx, t, hub, &opts)
 }
 

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -51,13 +50,7 @@ func newFieldManagers(c *Core) *fieldManagers {
 }
 
 // warm parses the schemas, which takes a moment, before they are needed.
-func (f *fieldManagers) warm(ctx context.Context, after <-chan struct{}) {
-	select {
-	case <-after:
-		f.types()
-	case <-ctx.Done():
-	}
-}
+func (f *fieldManagers) warm() { f.types() }
 
 func (f *fieldManagers) of(r *Resource, sub string) (*managedfields.FieldManager, error) {
 	key := managerKey{r, sub}

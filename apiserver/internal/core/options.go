@@ -88,3 +88,13 @@ type userAgentKey struct{}
 func WithUserAgent(ctx context.Context, userAgent string) context.Context {
 	return context.WithValue(ctx, userAgentKey{}, userAgent)
 }
+
+type untrackedKey struct{}
+
+// WithoutManagedFields makes creations record no owner of the fields, as for objects older than managed fields. What a server makes at its
+// first start need not wait for the schemas then.
+func WithoutManagedFields(ctx context.Context) context.Context {
+	return context.WithValue(ctx, untrackedKey{}, true)
+}
+
+func untracked(ctx context.Context) bool { return ctx.Value(untrackedKey{}) != nil }

@@ -80,6 +80,11 @@ func (c *Core) Update(ctx context.Context, t Target, obj runtime.Object, opts me
 		return nil, false, err
 	}
 	dedupOwners(ctx, hub, duplicateOwners)
+	if rv, err := parseUint(hub.GetResourceVersion()); err != nil {
+		return nil, false, s.invalid(t.Name, field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), hub.GetResourceVersion(), err.Error())})
+	} else if rv == 0 {
+		hub.SetResourceVersion("")
+	}
 	uid, rv := hub.GetUID(), hub.GetResourceVersion()
 	manager := c.managerOf(ctx, opts.FieldManager)
 	m.once = rv != ""
