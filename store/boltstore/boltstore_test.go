@@ -19,7 +19,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
+	switch {
+	case os.Getenv(childRoom) != "":
+		roomChild()
+		return
+	case os.Getenv(childDrive) != "":
+		driveChild()
+		return
+	case os.Getenv(childEnv) != "":
 		child()
 		return
 	}

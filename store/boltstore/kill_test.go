@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,10 +15,113 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/store"
+	"github.com/keelson/keelson/store/storetest"
 )
 
 // childEnv makes the test binary a process that writes to the store named by it until it is killed.
 const childEnv = "KEELSON_BOLTSTORE_CHILD"
+
+// childDrive makes that process do random operations instead, and write them down.
+const childDrive = "KEELSON_BOLTSTORE_DRIVE"
+
+// driveChild prints every operation before and after it is done.
+func driveChild() {
+	s, err := Open(os.Getenv(childEnv), Options{History: 100})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	seed := uint64(0)
+	fmt.Sscan(os.Getenv(childDrive), &seed)
+	write := func(op storetest.Operation) {
+		b, err := json.Marshal(op)
+		if err != nil {
+			panic(err)
+		}
+		_, _ = os.Stdout.Write(append(b, '\n'))
+	}
+	fmt.Println("ready")
+	storetest.Drive(context.Background(), s, storetest.DriveOptions{
+		Clients: 6, Keys: 4, Seed: seed, Tag: fmt.Sprint(seed), Started: write, Done: write,
+	})
+}
+
+// TestLinearizableAcrossKills kills a process of several clients again and again and checks that
+// the history of all of its lives is linearizable: what was in flight when it was killed has
+// happened by then or never does.
+func TestLinearizableAcrossKills(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	type id struct {
+		round, client int
+		call          int64
+	}
+	var history []storetest.Operation
+	pending := map[id]storetest.Operation{}
+	for round := range 12 {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprint(childDrive, "=", round))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		if !lines.Scan() || lines.Text() != "ready" {
+			_ = cmd.Process.Kill()
+			t.Fatalf("round %d: the child says %q", round, lines.Text())
+		}
+		kill := time.AfterFunc(time.Duration(5000+rand.IntN(30_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		for lines.Scan() {
+			var op storetest.Operation
+			if json.Unmarshal(lines.Bytes(), &op) != nil {
+				continue // the line that the kill cut
+			}
+			k := id{round, op.Client, op.Call}
+			if op.Return == 0 {
+				pending[k] = op
+			} else {
+				delete(pending, k)
+				history = append(history, op)
+			}
+		}
+		kill.Stop()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		now := time.Now().UnixNano()
+		for k, op := range pending {
+			op.Outcome, op.Return = "unknown", now
+			history = append(history, op)
+			delete(pending, k)
+		}
+	}
+	// The last word has what the file holds in the end.
+	s := open(t, path, Options{})
+	for i := range 4 {
+		op := storetest.Operation{Client: 100, Key: fmt.Sprint("key", i), Kind: "get", Outcome: "ok", Call: time.Now().UnixNano()}
+		res, err := s.Get(t.Context(), op.Key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.KV != nil {
+			op.Value, op.Revision = string(res.KV.Value), res.KV.ModRevision
+		}
+		op.Return = time.Now().UnixNano()
+		history = append(history, op)
+	}
+	if err := storetest.Linearizable(history); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d operations", len(history))
+	if len(history) < 100 {
+		t.Errorf("only %d operations were done in all", len(history))
+	}
+}
 
 // child writes with a few goroutines and prints what has been acknowledged, one line each.
 func child() {

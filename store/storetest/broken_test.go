@@ -197,7 +197,7 @@ func TestBrokenStoresFail(t *testing.T) {
 					return s.Commit(ctx, ops...)
 				}}
 			},
-			fails: []string{"Commit/Conditions", "Commit/CompareAndSwap", "Random/0"},
+			fails: []string{"Commit/Conditions", "Commit/CompareAndSwap", "Random/0", "Linearizable"},
 		},
 		{
 			name: "commits op by op",
@@ -226,7 +226,7 @@ func TestBrokenStoresFail(t *testing.T) {
 					return s.Get(ctx, key, rev)
 				}}
 			},
-			fails: []string{"Commit/PutGet", "Read/Linearizable", "Random/0"},
+			fails: []string{"Commit/PutGet", "Read/Linearizable", "Random/0", "Linearizable"},
 		},
 		{
 			name: "reads the newest for an old revision",

@@ -81,7 +81,7 @@ type check struct {
 
 // checks returns all checks in the order in which they are worth reading when they fail.
 func checks() []check {
-	return slices.Concat(commitChecks(), readChecks(), compactChecks(), watchChecks(), lifeChecks(), randomChecks())
+	return slices.Concat(commitChecks(), readChecks(), compactChecks(), watchChecks(), lifeChecks(), randomChecks(), linearizableChecks())
 }
 
 // failure is what env.fatalf panics with, within one check.

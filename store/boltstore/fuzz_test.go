@@ -1,0 +1,98 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/keelson/keelson/store"
+)
+
+func FuzzRecord(f *testing.F) {
+	for _, r := range []record{
+		{rev: 2, create: 2, count: 1},
+		{rev: 300, create: 5, prev: 299, prevIndex: 3, index: 2, count: 4},
+		{rev: 1 << 40, create: 1 << 39, prev: 1<<40 - 1, count: 1, deleted: true},
+	} {
+		f.Add(recordKey(r.rev, r.index), appendRecord(nil, &r, "key", []byte("value")))
+	}
+	f.Add([]byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, k, v []byte) {
+		r, err := decodeRecord(k, v)
+		if err != nil {
+			return
+		}
+		if again := recordKey(r.rev, r.index); !bytes.Equal(again, k) {
+			t.Fatalf("the key %x becomes %x", k, again)
+		}
+		// Varints can be written in more than one way, but mean the same.
+		b := appendRecord(nil, &r, string(r.key), r.value)
+		r2, err := decodeRecord(k, b)
+		if err != nil || r2.rev != r.rev || r2.create != r.create || r2.prev != r.prev || !bytes.Equal(r2.value, r.value) || !bytes.Equal(r2.key, r.key) {
+			t.Fatalf("%+v becomes %+v, %v", r, r2, err)
+		}
+	})
+}
+
+func FuzzOpen(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "seed")
+	s, err := Open(path, Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range 8 {
+		if _, err := s.Commit(context.Background(), store.Put(string(rune('a'+i%5)), []byte("value"), store.Any())); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		f.Fatal(err)
+	}
+	seed, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for len(seed) > 0 && seed[len(seed)-1] == 0 {
+		seed = seed[:len(seed)-1]
+	}
+	whole := make([]byte, (len(seed)+pageSize-1)/pageSize*pageSize)
+	copy(whole, seed)
+	f.Add(whole, 0, byte(0))
+	f.Add(whole, 3*pageSize+20, byte(7))
+	f.Add(whole[:pageSize*3], 5, byte(1))
+	f.Add([]byte("hello"), 0, byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
+		if len(b) > 1<<20 {
+			return
+		}
+		b = bytes.Clone(b)
+		if at >= 0 && at < len(b) {
+			b[at] ^= flip
+		}
+		p := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(p, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(p, Options{})
+		var damage *DamageError
+		if err != nil {
+			if !errors.As(err, &damage) {
+				t.Fatalf("error %v is not a *DamageError", err)
+			}
+			return
+		}
+		// What opens works.
+		if _, err := s.Commit(t.Context(), store.Put("new", []byte("1"), store.Any())); err != nil {
+			t.Errorf("Commit: %v", err)
+		}
+		if _, err := s.List(t.Context(), store.ListOptions{}); err != nil {
+			t.Errorf("List: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
