@@ -108,6 +108,9 @@ func (c *Core) tryCreate(ctx context.Context, t Target, obj client.Object, opts 
 	if err := s.validateCreate(ctx, obj); err != nil {
 		return nil, err
 	}
+	if err := s.validateVersion(ctx, t.Resource, obj, nil); err != nil {
+		return nil, err
+	}
 	if s.kind.Warnings != nil {
 		addWarnings(ctx, s.kind.Warnings(ctx, obj, nil))
 	}
@@ -119,6 +122,20 @@ func (c *Core) tryCreate(ctx context.Context, t Target, obj client.Object, opts 
 	if err != nil {
 		return nil, err
 	}
+	for attempt := 1; ; attempt++ {
+		o, err := c.commitCreate(ctx, t, key, obj, dry)
+		if err == nil || !c.lostClaim(err) {
+			return o, err
+		}
+		if attempt == claimAttempts {
+			return nil, claimConflict(t)
+		}
+	}
+}
+
+// commitCreate is a creation from Kind.Begin on.
+func (c *Core) commitCreate(ctx context.Context, t Target, key string, obj client.Object, dry bool) (*Object, error) {
+	s := t.Resource.stored
 	done, err := c.begin(ctx, s, obj, nil, dry)
 	if err != nil {
 		return nil, err
@@ -134,10 +151,15 @@ func (c *Core) tryCreate(ctx context.Context, t Target, obj client.Object, opts 
 		obj.SetResourceVersion("")
 		return objectcache.Transient(obj), nil
 	}
-	o, err := c.put(ctx, s, key, obj, store.Absent())
+	claims, err := c.claimOps(ctx, s, key, obj, nil)
+	if err != nil {
+		done(false)
+		return nil, err
+	}
+	o, err := c.put(ctx, s, key, obj, store.Absent(), claims...)
 	done(err == nil)
 	var lost *store.ConflictError
-	if errors.As(err, &lost) {
+	if errors.As(err, &lost) && !c.lostClaim(err) {
 		return nil, c.alreadyExistsIn(ctx, t, key)
 	}
 	return o, err
@@ -174,15 +196,15 @@ func (c *Core) begin(ctx context.Context, s *stored, obj, old client.Object, dry
 }
 
 // put encodes and commits. A lost race is a *store.ConflictError, everything else an error of the API.
-func (c *Core) put(ctx context.Context, s *stored, key string, obj client.Object, cond store.Condition) (*Object, error) {
+func (c *Core) put(ctx context.Context, s *stored, key string, obj client.Object, cond store.Condition, claims ...store.Op) (*Object, error) {
 	value, err := s.codec.encode(obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return c.putEncoded(ctx, s, key, value, cond)
+	return c.putEncoded(ctx, s, key, value, cond, claims...)
 }
 
-func (c *Core) putEncoded(ctx context.Context, s *stored, key string, value []byte, cond store.Condition) (*Object, error) {
+func (c *Core) putEncoded(ctx context.Context, s *stored, key string, value []byte, cond store.Condition, claims ...store.Op) (*Object, error) {
 	if len(value) > c.opts.MaxObjectBytes {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", c.opts.MaxObjectBytes))
 	}
@@ -191,7 +213,7 @@ func (c *Core) putEncoded(ctx context.Context, s *stored, key string, value []by
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	o, err := c.cache.Put(ctx, s.cache, key, shared, value, cond)
+	o, err := c.cache.Put(ctx, s.cache, key, shared, value, cond, claims...)
 	var lost *store.ConflictError
 	if err == nil || errors.As(err, &lost) {
 		return o, err

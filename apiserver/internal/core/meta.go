@@ -201,6 +201,14 @@ func (s *stored) validateUpdate(ctx context.Context, sub *kind.Subresource, obj,
 	return s.invalid(obj.GetName(), errs)
 }
 
+// validateVersion checks what only the version asks for through which an object is written.
+func (s *stored) validateVersion(ctx context.Context, r *Resource, obj, old client.Object) error {
+	if r.Version == nil || r.Version.Validate == nil {
+		return nil
+	}
+	return s.invalid(obj.GetName(), r.Version.Validate(ctx, obj, old))
+}
+
 func anyName(string, bool) []string { return nil }
 
 func addWarnings(ctx context.Context, texts []string) {

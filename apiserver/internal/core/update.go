@@ -38,6 +38,8 @@ type mutation struct {
 	once bool
 	// raw leaves out preparation, validation and admission: a change by the server itself.
 	raw bool
+	// claimed counts the tries that failed because another object had what this one claims.
+	claimed int
 }
 
 // Update replaces the object, or the part of it that t.Subresource may write; obj belongs to the Core from then on. created reports that
@@ -222,8 +224,16 @@ func (c *Core) try(ctx context.Context, m *mutation, cur *Object) (*Object, bool
 			return nil, false, apierrors.NewInternalError(err)
 		}
 	}
-	res, err := c.putEncoded(ctx, s, m.key, value, store.At(cur.Revision()))
+	claims, err := c.claimOps(ctx, s, m.key, obj, old)
+	if err != nil {
+		done(false)
+		return nil, false, c.claimedIn(m, err)
+	}
+	res, err := c.putEncoded(ctx, s, m.key, value, store.At(cur.Revision()), claims...)
 	done(err == nil)
+	if c.lostClaim(err) {
+		return nil, false, c.claimedIn(m, err)
+	}
 	var lost *store.ConflictError
 	if errors.As(err, &lost) {
 		if m.once {
@@ -232,6 +242,17 @@ func (c *Core) try(ctx context.Context, m *mutation, cur *Object) (*Object, bool
 		return nil, false, errTryAgain
 	}
 	return res, false, err
+}
+
+// claimedIn starts an update again for which a claim was not free, a bounded number of times.
+func (c *Core) claimedIn(m *mutation, err error) error {
+	if !c.lostClaim(err) {
+		return err
+	}
+	if m.claimed++; m.once || m.claimed == claimAttempts {
+		return claimConflict(m.t)
+	}
+	return errTryAgain
 }
 
 // lostRace is the answer to a conditional update that came second.
@@ -263,6 +284,11 @@ func (c *Core) prepareAndValidate(ctx context.Context, m *mutation, obj, old cli
 	keepSystemFields(obj, old)
 	if err := s.validateUpdate(ctx, m.sub, obj, old); err != nil {
 		return err
+	}
+	if m.sub == nil {
+		if err := s.validateVersion(ctx, m.t.Resource, obj, old); err != nil {
+			return err
+		}
 	}
 	warn := s.kind.Warnings
 	if m.sub != nil {
@@ -362,7 +388,12 @@ func (c *Core) remove(ctx context.Context, s *stored, cur *Object) (*Object, err
 	if err != nil {
 		return nil, err
 	}
-	gone, err := c.cache.Delete(ctx, objectcache.Deletion{Resource: s.cache, Object: cur})
+	claims, err := c.claimOps(ctx, s, cur.Key(), nil, cur.Object())
+	if err != nil {
+		done(false)
+		return nil, err
+	}
+	gone, err := c.cache.Delete(ctx, objectcache.Deletion{Resource: s.cache, Object: cur, Extra: claims})
 	done(err == nil)
 	if err != nil {
 		var lost *store.ConflictError

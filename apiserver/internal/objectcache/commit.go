@@ -15,14 +15,14 @@ import (
 
 // Put commits value, which decodes to obj, under the resource's key. obj belongs to the cache from then on, and so does value. When it
 // returns, the cache has what was committed, or will have it before Sync returns. Errors are the store's.
-func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Object, value []byte, cond store.Condition) (*Object, error) {
+func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Object, value []byte, cond store.Condition, extra ...store.Op) (*Object, error) {
 	full := r.prefix + key
 	p := &pending{obj: obj, value: value}
 	c.pendMu.Lock()
 	c.pending[full] = append(c.pending[full], p)
 	c.pendMu.Unlock()
 
-	rev, err := c.store.Commit(ctx, store.Put(full, value, cond))
+	rev, err := c.store.Commit(ctx, append([]store.Op{store.Put(full, value, cond)}, extra...)...)
 
 	c.pendMu.Lock()
 	list := slices.DeleteFunc(c.pending[full], func(x *pending) bool { return x == p })
@@ -63,6 +63,8 @@ func (c *Cache) settle(ctx context.Context, rev int64) {
 type Deletion struct {
 	Resource *Resource
 	Object   *Object // the state that must still be there
+	// Extra are further operations of the same commit, on keys that belong to no resource.
+	Extra []store.Op
 }
 
 // Delete removes objects in one commit, if all are still in the given states. It returns their last states with the
@@ -71,6 +73,9 @@ func (c *Cache) Delete(ctx context.Context, ds ...Deletion) ([]*Object, error) {
 	ops := make([]store.Op, len(ds))
 	for i, d := range ds {
 		ops[i] = store.Delete(d.Resource.prefix+d.Object.key, store.At(d.Object.rev))
+	}
+	for _, d := range ds {
+		ops = append(ops, d.Extra...)
 	}
 	rev, err := c.store.Commit(ctx, ops...)
 	if err != nil {

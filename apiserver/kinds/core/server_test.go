@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/keelson/keelson/apiserver"
+	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/memstore"
 )
 
@@ -49,13 +51,21 @@ func (w *warnings) take() []string {
 	return out
 }
 
-func serve(t *testing.T) (*kubernetes.Clientset, *warnings) {
+func newStore(t *testing.T) store.Store {
 	t.Helper()
 	st, err := memstore.New(memstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := apiserver.New(st, apiserver.Options{DisableAdmission: []string{"ServiceAccount"}})
+	t.Cleanup(func() { st.Close() })
+	return st
+}
+
+// serve runs a server on a store until the test ends.
+func serve(t *testing.T, st store.Store, opts apiserver.Options) (*kubernetes.Clientset, *warnings) {
+	t.Helper()
+	opts.DisableAdmission = []string{"ServiceAccount"}
+	s, err := apiserver.New(st, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +77,6 @@ func serve(t *testing.T) (*kubernetes.Clientset, *warnings) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		st.Close()
 	})
 	ready, stop := context.WithTimeout(ctx, 20*time.Second)
 	defer stop()
@@ -85,6 +94,61 @@ func serve(t *testing.T) (*kubernetes.Clientset, *warnings) {
 	return clients, w
 }
 
+// TestServicesOfTwoServersOnOneStore creates Services through two servers at the same time, from a range that just has room: no address
+// and no node port is given twice, and both servers end up able to use what the other freed.
+func TestServicesOfTwoServersOnOneStore(t *testing.T) {
+	st := newStore(t)
+	opts := apiserver.Options{ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/27")}, NodePorts: apiserver.PortRange{First: 30000, Last: 30029}}
+	a, _ := serve(t, st, opts)
+	b, _ := serve(t, st, opts)
+	ctx := context.Background()
+	servers := []*kubernetes.Clientset{a, b}
+	// The server's own Service kubernetes has one of the 30 addresses.
+	const each = 14
+	for round := range 3 {
+		var wg sync.WaitGroup
+		for i, clients := range servers {
+			wg.Go(func() {
+				for n := range each {
+					s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d-%d", i, n)}, Spec: corev1.ServiceSpec{Type: "NodePort", Ports: []corev1.ServicePort{{Port: 80}}}}
+					if _, err := clients.CoreV1().Services("default").Create(ctx, s, metav1.CreateOptions{}); err != nil {
+						t.Errorf("round %d: %v", round, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		list, err := servers[round%2].CoreV1().Services("default").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]string{}
+		for _, s := range list.Items {
+			for _, value := range []string{s.Spec.ClusterIP, fmt.Sprint("port ", s.Spec.Ports[0].NodePort)} {
+				if other, twice := seen[value]; twice && value != "port 0" {
+					t.Errorf("%s has %s of %s", s.Name, value, other)
+				}
+				seen[value] = s.Name
+			}
+		}
+		// Each server removes what the other one made.
+		for i := range servers {
+			for n := range each {
+				if err := servers[1-i].CoreV1().Services("default").Delete(ctx, fmt.Sprintf("s%d-%d", i, n), metav1.DeleteOptions{}); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			}
+		}
+	}
+	claims, err := st.List(ctx, store.ListOptions{Prefix: "/registry/claims/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(claims.KVs) != 1 {
+		t.Errorf("%d claims are left, want that of the Service kubernetes", len(claims.KVs))
+	}
+}
+
 func examplePod(name string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "web"}},
@@ -94,7 +158,7 @@ func examplePod(name string) *corev1.Pod {
 
 // TestOverTheWire follows objects of the group through a server, as client-go sees it.
 func TestOverTheWire(t *testing.T) {
-	clients, w := serve(t)
+	clients, w := serve(t, newStore(t), apiserver.Options{})
 	ctx := context.Background()
 	api := clients.CoreV1()
 	pods := api.Pods("default")
@@ -284,6 +348,11 @@ func TestOverTheWire(t *testing.T) {
 		}
 		if _, err := clients.EventsV1().Events("default").Create(ctx, good, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
+		}
+		bad := good.DeepCopy()
+		bad.Name, bad.Action = "bad", ""
+		if _, err := clients.EventsV1().Events("default").Create(ctx, bad, metav1.CreateOptions{}); err == nil || err.Error() != `Event "bad" is invalid: action: Required value` {
+			t.Errorf("without action: %v", err)
 		}
 		if c, err := api.Events("default").Get(ctx, "new", metav1.GetOptions{}); err != nil || c.InvolvedObject.Name != "web" || c.ReportingController != "example.org/c" {
 			t.Errorf("as core: %+v, %v", c, err)
