@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,7 +70,7 @@ func (c *Connector) translate(w http.ResponseWriter, r *http.Request, u *url.URL
 		remotecommandconsts.StreamProtocolV5Name: {Binary: true, Channels: types},
 	})
 	// The protocol of the WebSocket is checked by its handshake, which answers the client itself.
-	_, ch, err := conn.Open(hijackable{w}, r)
+	_, ch, err := conn.Open(hijackable{w}, r.WithContext(logr.NewContext(r.Context(), c.opts.Logger.V(1))))
 	if err != nil {
 		c.opts.Logger.V(1).Info("WebSocket handshake failed", "err", err.Error())
 		return nil
