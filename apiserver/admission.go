@@ -2,13 +2,14 @@ package apiserver
 
 import (
 	"k8s.io/apiserver/pkg/admission"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kadmission "github.com/keelson/keelson/apiserver/admission"
 )
 
 // admission returns the chain of the default plugins and the caller's, less those that are off.
 func (s *Server) admission() (admission.Interface, error) {
-	plugins, err := kadmission.Default(kadmission.Deps{Reader: s.reader, Authorizer: s.authorizer, Clock: s.opts.Clock})
+	plugins, err := kadmission.Default(kadmission.Deps{Reader: s.reader, Client: s.self, Authorizer: s.authorizer, Clock: s.opts.Clock})
 	if err != nil {
 		return nil, err
 	}
@@ -16,3 +17,6 @@ func (s *Server) admission() (admission.Interface, error) {
 		On: s.opts.EnableAdmission, Off: s.opts.DisableAdmission,
 	})
 }
+
+// lateClient is a client for parts that are made before the core is; New sets it before anything can call it.
+type lateClient struct{ client.Client }

@@ -35,6 +35,7 @@ type Server struct {
 	store  store.Store
 	ca     *ca.Authority
 	reader *reader
+	self   *lateClient // acts as the server itself
 	tokens *tokens.Manager
 	// tokenAuthenticator knows static and service-account tokens.
 	tokenAuthenticator authenticator.Token
@@ -68,7 +69,7 @@ func New(st store.Store, opts Options) (*Server, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, store: st, reader: &reader{}, ready: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Server{opts: opts, store: st, reader: &reader{}, self: &lateClient{}, ready: make(chan struct{}), stopped: make(chan struct{})}
 	for _, step := range []func() error{s.initAuthentication, s.initAuthorization, s.initCore, s.initHandler} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("apiserver: %w", err)
@@ -113,10 +114,12 @@ func (s *Server) initCore() error {
 		Store: s.store, Groups: groups, Authorizer: s.authorizer, Admission: admission,
 		Clock: s.opts.Clock, Logger: s.opts.Logger.WithName("core"), Metrics: s.opts.Metrics,
 	})
-	if err == nil {
-		s.reader.core.Store(s.core)
+	if err != nil {
+		return err
 	}
-	return err
+	s.reader.core.Store(s.core)
+	s.self.Client = s.Client(self)
+	return nil
 }
 
 func (s *Server) initHandler() (err error) {

@@ -72,10 +72,11 @@ func rewriteHTML(w io.Writer, r io.Reader, target *url.URL, prefix string) error
 	for {
 		typ := z.Next()
 		if typ == html.ErrorToken {
-			if z.Err() == io.EOF {
-				return nil
+			if z.Err() != io.EOF {
+				return z.Err()
 			}
-			return z.Err()
+			_, err := w.Write(z.Raw()) // a tag that does not end
+			return err
 		}
 		if typ != html.StartTagToken && typ != html.SelfClosingTagToken {
 			if _, err := w.Write(z.Raw()); err != nil {
