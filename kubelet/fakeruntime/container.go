@@ -3,6 +3,7 @@ package fakeruntime
 import (
 	"container/heap"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,7 +44,8 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *r
 	if spec.UserSpecifiedImage != "" {
 		spec = &runtimeapi.ImageSpec{Image: spec.UserSpecifiedImage}
 	}
-	c := &container{id: r.id(), sandbox: s, meta: config.Metadata, labels: config.Labels, annotations: config.Annotations, image: spec, imageRef: img.digest,
+	c := &container{id: r.id(), sandbox: s, meta: &runtimeapi.ContainerMetadata{Name: config.Metadata.Name, Attempt: config.Metadata.Attempt},
+		labels: maps.Clone(config.Labels), annotations: maps.Clone(config.Annotations), image: spec, imageRef: img.digest,
 		logPath: config.LogPath, resources: config.GetLinux().GetResources(), mounts: config.Mounts,
 		state: runtimeapi.ContainerState_CONTAINER_CREATED, createdAt: now.UnixNano(), plan: plan, index: -1}
 	r.containers[c.id] = c

@@ -19,5 +19,7 @@
 //	fakeruntime.keelson.dev/cpu          "100m"      what its statistics show
 //	fakeruntime.keelson.dev/memory       "64Mi"
 //
+// The same annotations on a container's own CRI configuration go before those of its pod.
+//
 // Commands are not executed: exec answers like echo, and knows true, false, hostname, cat and sh -c 'exit N'.
 package fakeruntime

@@ -50,6 +50,9 @@ func makePlan(s *sandbox, config *runtimeapi.ContainerConfig, jobRunTime time.Du
 		p.ends, p.runTime = true, jobRunTime
 	}
 	get := func(key string) string {
+		if v, ok := config.Annotations[Prefix+key]; ok {
+			return v
+		}
 		if v, ok := s.annotations[Prefix+key+"."+name]; ok {
 			return v
 		}

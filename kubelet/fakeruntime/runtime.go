@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -172,7 +173,9 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 			return "", status.Errorf(codes.AlreadyExists, "sandbox attempt %d of pod %q exists", s.meta.Attempt, s.meta.Uid)
 		}
 	}
-	s := &sandbox{id: r.id(), meta: config.Metadata, labels: config.Labels, annotations: config.Annotations, hostname: config.Hostname,
+	m := config.Metadata
+	s := &sandbox{id: r.id(), meta: &runtimeapi.PodSandboxMetadata{Name: m.Name, Namespace: m.Namespace, Uid: m.Uid, Attempt: m.Attempt},
+		labels: maps.Clone(config.Labels), annotations: maps.Clone(config.Annotations), hostname: config.Hostname,
 		logDir: config.LogDirectory, handler: handler, ready: true, createdAt: now.UnixNano(), linux: config.GetLinux().GetSecurityContext().GetNamespaceOptions()}
 	if s.linux.GetNetwork() != runtimeapi.NamespaceMode_NODE {
 		ip, err := r.addrs.take()
