@@ -46,9 +46,6 @@ func (k *Kubelet) do(ctx context.Context, rec *record, pod *corev1.Pod, gone boo
 		if k.volumes != nil {
 			err = k.volumes.CleanUp(ctx, rec.uid)
 		}
-		if gone && !k.opts.Simulated && err == nil {
-			err = k.removeLogs(pod)
-		}
 	case podstate.DeletePod:
 		err = k.client.Delete(ctx, &corev1.Pod{ObjectMeta: pod.ObjectMeta}, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {

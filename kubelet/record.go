@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,13 +16,17 @@ import (
 type record struct {
 	uid types.UID
 
+	// What the informer and the runtime say comes in without waiting for mu, which is held while the runtime is asked.
+	latest  atomic.Pointer[corev1.Pod]
+	deleted atomic.Bool
+	stale   atomic.Bool // the runtime has to be asked
+
 	mu         sync.Mutex
 	pod        *corev1.Pod
 	gone       bool
 	machine    *podstate.Machine
 	sandboxes  []podstate.Sandbox
 	containers []podstate.Container
-	stale      bool // the runtime has to be asked
 	admission  admissionState
 	rejected   *podstate.Rejection
 	cancels    map[string]*operation
@@ -52,15 +57,24 @@ func (k *Kubelet) podEvent(pod *corev1.Pod, deleted bool) {
 			k.mu.Unlock()
 			return
 		}
-		rec = &record{uid: pod.UID, pod: pod, machine: podstate.New(), stale: true}
+		rec = &record{uid: pod.UID, pod: pod, machine: podstate.New()}
+		rec.stale.Store(true)
 		k.pods[pod.UID] = rec
 	}
 	k.mu.Unlock()
-	rec.mu.Lock()
-	rec.pod = pod
-	rec.gone = rec.gone || deleted
-	rec.mu.Unlock()
+	rec.latest.Store(pod)
+	if deleted {
+		rec.deleted.Store(true)
+	}
 	k.queue.Add(pod.UID)
+}
+
+// update takes in what the API said last. The record is locked.
+func (rec *record) update() {
+	if pod := rec.latest.Swap(nil); pod != nil {
+		rec.pod = pod
+	}
+	rec.gone = rec.gone || rec.deleted.Load()
 }
 
 func (k *Kubelet) record(uid types.UID) *record {
@@ -77,13 +91,16 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	if rec.stale {
+	rec.update()
+	if rec.stale.Swap(false) {
 		if err := k.refresh(ctx, rec); err != nil {
-			k.log.Error(err, "Asking the runtime about a pod", "pod", rec.name())
-			k.queue.AddAt(uid, k.clock.Now().Add(time.Second))
+			rec.stale.Store(true)
+			if ctx.Err() == nil {
+				k.log.Error(err, "Asking the runtime about a pod", "pod", rec.name())
+				k.queue.AddAt(uid, k.clock.Now().Add(time.Second))
+			}
 			return
 		}
-		rec.stale = false
 	}
 	if rec.admission == notAdmitted && !rec.gone {
 		k.admit(rec)
@@ -97,6 +114,11 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 		k.release(rec)
 	}
 	if d.Done {
+		if !k.opts.Simulated {
+			if err := k.removeLogs(rec.pod); err != nil {
+				k.log.Error(err, "Removing a pod's logs", "pod", rec.name())
+			}
+		}
 		k.forget(rec)
 		return
 	}
@@ -168,7 +190,7 @@ func (k *Kubelet) launch(ctx context.Context, rec *record, a podstate.Action) {
 		if rec.cancels[key] == op {
 			delete(rec.cancels, key)
 		}
-		rec.stale = true
+		rec.stale.Store(true)
 		rec.machine.Finish(a, failure, k.clock.Now())
 		rec.mu.Unlock()
 		if ctx.Err() == nil {

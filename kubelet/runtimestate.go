@@ -55,6 +55,9 @@ func (k *Kubelet) take(ctx context.Context, rec *record, sandboxes []*runtimeapi
 				for _, ip := range n.AdditionalIps {
 					x.IPs = append(x.IPs, ip.Ip)
 				}
+			} else if st.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
+				// Whatever the pod asked for, its address is the node's.
+				x.IPs = k.hostIPs
 			}
 		}
 		newSandboxes = append(newSandboxes, x)
@@ -246,9 +249,7 @@ func (k *Kubelet) runtimeChanged(uid types.UID, labels map[string]string) {
 		k.log.Info("Found a pod in the runtime that the API does not have", "pod", rec.name(), "uid", uid)
 	}
 	k.mu.Unlock()
-	rec.mu.Lock()
-	rec.stale = true
-	rec.mu.Unlock()
+	rec.stale.Store(true)
 	k.queue.Add(uid)
 }
 

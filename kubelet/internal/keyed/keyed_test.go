@@ -41,6 +41,9 @@ func TestOneAtATimePerKey(t *testing.T) {
 			time.Sleep(1500 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		for k := range 8 {
 			if done[k] < 2 || done[k] > 5 {
 				t.Errorf("key %d worked on %d times", k, done[k])
@@ -77,6 +80,9 @@ func TestTimes(t *testing.T) {
 		q.AddAt("c", start.Add(90*time.Second))
 		q.Cancel("c")
 		time.Sleep(time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(got) != 2 || got[0] != "a1m0s" || got[1] != "b2m0s" {
 			t.Errorf("got %v", got)
 		}
