@@ -62,7 +62,7 @@ func checkExecTimeout(ctx context.Context, e *env) error {
 	if err == nil || errors.As(err, &exit) {
 		return fmt.Errorf("a timeout gives %T %w, want an error that is no exit", err, err)
 	}
-	if took > 10*time.Second {
+	if took > 10*time.Second || ctx.Err() != nil {
 		return fmt.Errorf("a timeout of a second took %v", took)
 	}
 	st, err := s.status(ctx)

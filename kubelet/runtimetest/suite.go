@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/keelson/keelson/kubelet"
@@ -186,7 +187,8 @@ func (e *env) pod(ctx context.Context, change ...func(*runtimeapi.PodSandboxConf
 	if err := os.MkdirAll(c.LogDirectory, 0o755); err != nil {
 		return "", nil, err
 	}
-	id, err := e.Runtime.RunPodSandbox(ctx, c, "")
+	// A copy, so that what a runtime does to it does not show in what is expected.
+	id, err := e.Runtime.RunPodSandbox(ctx, proto.CloneOf(c), "")
 	if err != nil {
 		return "", nil, fmt.Errorf("RunPodSandbox: %w", err)
 	}
@@ -219,7 +221,7 @@ type started struct {
 
 // start runs a container in a sandbox.
 func (e *env) start(ctx context.Context, pod string, pc *runtimeapi.PodSandboxConfig, cc *runtimeapi.ContainerConfig) (*started, error) {
-	id, err := e.Runtime.CreateContainer(ctx, pod, cc, pc)
+	id, err := e.Runtime.CreateContainer(ctx, pod, proto.CloneOf(cc), proto.CloneOf(pc))
 	if err != nil {
 		return nil, fmt.Errorf("CreateContainer: %w", err)
 	}
