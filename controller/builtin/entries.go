@@ -4,6 +4,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/keelson/keelson/controller/cronjob"
+	"github.com/keelson/keelson/controller/daemonset"
 	"github.com/keelson/keelson/controller/deployment"
 	"github.com/keelson/keelson/controller/disruption"
 	"github.com/keelson/keelson/controller/endpoints"
@@ -17,7 +19,9 @@ import (
 	"github.com/keelson/keelson/controller/replicaset"
 	"github.com/keelson/keelson/controller/rootca"
 	"github.com/keelson/keelson/controller/serviceaccount"
+	"github.com/keelson/keelson/controller/statefulset"
 	"github.com/keelson/keelson/controller/tainteviction"
+	"github.com/keelson/keelson/controller/ttlafterfinished"
 )
 
 // entries are all controllers, by their names in kube-controller-manager.
@@ -31,6 +35,18 @@ func entries() []entry {
 		}},
 		{name: "endpointslice-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return endpointslice.New(c, cc, endpointslice.Options{Common: o.Common})
+		}},
+		{name: "statefulset-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return statefulset.New(c, cc, statefulset.Options{Common: o.Common})
+		}},
+		{name: "daemonset-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return daemonset.New(c, cc, daemonset.Options{Common: o.Common})
+		}},
+		{name: "cronjob-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return cronjob.New(c, cc, cronjob.Options{Common: o.Common})
+		}},
+		{name: "ttl-after-finished-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return ttlafterfinished.New(c, cc, ttlafterfinished.Options{Common: o.Common})
 		}},
 		{name: "job-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return job.New(c, cc, job.Options{Common: o.Common})

@@ -495,3 +495,35 @@ func (c *Cluster) delete(gvk schema.GroupVersionKind, key types.NamespacedName, 
 	}
 	return nil
 }
+
+// finishPod ends a pod's graceful deletion.
+func (c *Cluster) finishPod(p *corev1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gvk := corev1.SchemeGroupVersion.WithKind("Pod")
+	key := client.ObjectKeyFromObject(p)
+	cur, ok := c.objects[gvk][key]
+	if !ok || cur.GetUID() != p.UID || !c.graceful(cur) {
+		return
+	}
+	zero := int64(0)
+	if err := c.delete(gvk, key, client.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		panic(err) // it exists, and nothing is conditional
+	}
+}
+
+// setPodStatus stores a pod's status, unless the pod is gone.
+func (c *Cluster) setPodStatus(p *corev1.Pod, s *corev1.PodStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gvk := corev1.SchemeGroupVersion.WithKind("Pod")
+	cur, ok := c.objects[gvk][client.ObjectKeyFromObject(p)]
+	if !ok || cur.GetUID() != p.UID {
+		return
+	}
+	n := cur.DeepCopyObject().(*corev1.Pod)
+	n.Status = *s
+	if _, err := c.replace(gvk, cur, n, "status"); err != nil {
+		panic(err) // its version is the current one
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -93,7 +94,7 @@ func (e *Env) Events() []string {
 
 // Pods starts a kubelet of sorts: it calls f with every pod that was created
 // or changed and stores the status f returns, if any. It ends deletions of
-// pods that wait for their grace period.
+// pods that wait for their grace period. Faults of React do not touch it.
 func (e *Env) Pods(f func(*corev1.Pod) *corev1.PodStatus) {
 	w, err := e.Client.Watch(e.Ctx, &corev1.PodList{}, &client.ListOptions{})
 	e.Check(err)
@@ -101,19 +102,15 @@ func (e *Env) Pods(f func(*corev1.Pod) *corev1.PodStatus) {
 		defer w.Stop()
 		for ev := range w.ResultChan() {
 			pod, ok := ev.Object.(*corev1.Pod)
-			if !ok || ev.Type == "DELETED" {
+			if !ok || ev.Type == watch.Deleted {
 				continue
 			}
 			if pod.DeletionTimestamp != nil {
-				if e.Cluster.graceful(pod) {
-					zero := int64(0)
-					_ = e.Client.Delete(e.Ctx, pod, &client.DeleteOptions{GracePeriodSeconds: &zero})
-				}
+				e.Cluster.finishPod(pod)
 				continue
 			}
 			if s := f(pod.DeepCopy()); s != nil {
-				pod.Status, pod.ResourceVersion = *s, ""
-				_ = e.Client.Status().Update(e.Ctx, pod)
+				e.Cluster.setPodStatus(pod, s)
 			}
 		}
 	})
