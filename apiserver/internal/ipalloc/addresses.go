@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"net/netip"
 )
 
@@ -36,7 +37,7 @@ func NewAddresses(prefix netip.Prefix) (*Addresses, error) {
 	if prefix.Addr().Is4() {
 		size-- // without the broadcast address
 	}
-	return &Addresses{prefix: prefix, base: prefix.Addr(), o: newOffsets(size, staticPart(size, 16, 256, 16), uint64(prefix.Bits()))}, nil
+	return &Addresses{prefix: prefix, base: prefix.Addr(), o: newOffsets(size, staticPart(size, 16, 256, 16), rand.Uint64())}, nil
 }
 
 // staticPart is min(max(least, size/step), most) of a range, or nothing of a tiny one.

@@ -1,6 +1,9 @@
 package ipalloc
 
-import "fmt"
+import (
+	"fmt"
+	"math/rand/v2"
+)
 
 // Ports allocates the ports of one range.
 type Ports struct {
@@ -14,7 +17,7 @@ func NewPorts(first, last int32) (*Ports, error) {
 		return nil, fmt.Errorf("ipalloc: ports %d-%d: expected a range within 1-65535", first, last)
 	}
 	size := uint64(last-first) + 1
-	return &Ports{first: first, last: last, o: newOffsets(size, staticPart(size, 16, 128, 32), uint64(first))}, nil
+	return &Ports{first: first, last: last, o: newOffsets(size, staticPart(size, 16, 128, 32), rand.Uint64())}, nil
 }
 
 // Range returns the bounds, both inclusive.

@@ -31,6 +31,7 @@ func pod(opts Options) *kind.Kind {
 			p.Generation = 1
 			p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: podspec.QOSClass(p)}
 			podspec.Prepare(ctx, &p.Spec, nil, spec)
+			podspec.PrepareAppArmor(p)
 			mergeLabelKeys(p)
 			if len(p.Spec.SchedulingGates) > 0 {
 				p.Status.Conditions = []corev1.PodCondition{{
@@ -41,8 +42,12 @@ func pod(opts Options) *kind.Kind {
 		}),
 		PrepareForUpdate: typed.PrepareUpdate(func(ctx context.Context, p, old *corev1.Pod) {
 			p.Status = old.Status
+			p.Generation = old.Generation
+			if podspec.Same(&p.Spec, &old.Spec) {
+				return
+			}
 			podspec.Prepare(ctx, &p.Spec, &old.Spec, spec)
-			p.Generation = nextGeneration(old.Generation, p.Spec, old.Spec)
+			p.Generation = nextPodGeneration(p, old)
 		}),
 		Validate:       typed.Validate(podspec.ValidatePod),
 		ValidateUpdate: typed.ValidateUpdate(podspec.ValidatePodUpdate),
@@ -65,7 +70,7 @@ func pod(opts Options) *kind.Kind {
 					p.ManagedFields, p.ResourceVersion = meta.ManagedFields, meta.ResourceVersion
 					p.Spec.EphemeralContainers = added
 					podspec.Prepare(ctx, &p.Spec, &old.Spec, spec)
-					p.Generation = nextGeneration(old.Generation, p.Spec, old.Spec)
+					p.Generation = nextPodGeneration(p, old)
 				}),
 				Validate: typed.ValidateUpdate(podspec.ValidateEphemeralUpdate),
 				Warnings: typed.Warnings(func(ctx context.Context, p, old *corev1.Pod) []string { return podspec.PodWarnings(ctx, p, old) }),
@@ -99,6 +104,13 @@ func pod(opts Options) *kind.Kind {
 		Columns:     podColumns(),
 		Row:         typed.Row(func(p *corev1.Pod) []any { return podRow(p, opts.Clock.Now()) }),
 	}
+}
+
+func nextPodGeneration(p, old *corev1.Pod) int64 {
+	if podspec.Same(&p.Spec, &old.Spec) {
+		return old.Generation
+	}
+	return old.Generation + 1
 }
 
 func podIPs(p *corev1.Pod) string {
@@ -178,7 +190,7 @@ func prepareResize(_ context.Context, p, old *corev1.Pod) {
 	copyResources(p.Spec.Containers, resized.Containers)
 	copyResources(p.Spec.InitContainers, resized.InitContainers)
 	p.Spec.Resources = resized.Resources
-	p.Generation = nextGeneration(old.Generation, p.Spec, old.Spec)
+	p.Generation = nextPodGeneration(p, old)
 }
 
 // gracePeriod is how long a pod is given to end: none if no node ever knew it or it has ended.

@@ -94,3 +94,30 @@ func annotationChanges(e *validate.Errors, pod, old *corev1.Pod, p *field.Path) 
 	}
 	annotations(e, pod.Annotations, &pod.Spec, p)
 }
+
+// PrepareAppArmor gives containers the profiles that the deprecated annotations name, where the field that replaced
+// them says nothing.
+func PrepareAppArmor(pod *corev1.Pod) {
+	each(&pod.Spec, nil, func(c *corev1.Container, _ *field.Path) {
+		value, set := pod.Annotations[appArmor+c.Name]
+		if !set || c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+			return
+		}
+		profile := &corev1.AppArmorProfile{}
+		local, isLocal := strings.CutPrefix(value, "localhost/")
+		switch {
+		case isLocal:
+			profile.Type, profile.LocalhostProfile = corev1.AppArmorProfileTypeLocalhost, &local
+		case value == "runtime/default" || value == "":
+			profile.Type = corev1.AppArmorProfileTypeRuntimeDefault
+		case value == "unconfined":
+			profile.Type = corev1.AppArmorProfileTypeUnconfined
+		default:
+			return // an invalid name, which validation tells
+		}
+		if c.SecurityContext == nil {
+			c.SecurityContext = &corev1.SecurityContext{}
+		}
+		c.SecurityContext.AppArmorProfile = profile
+	})
+}

@@ -40,6 +40,9 @@ func ValidatePod(pod *corev1.Pod) field.ErrorList {
 func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	e := &validate.Errors{}
 	annotationChanges(e, pod, old, field.NewPath("metadata", "annotations"))
+	if Same(&pod.Spec, &old.Spec) {
+		return e.List
+	}
 	spec := field.NewPath("spec")
 	if !containerUpdates(e, pod.Spec.Containers, old.Spec.Containers, spec.Child("containers")) ||
 		!containerUpdates(e, pod.Spec.InitContainers, old.Spec.InitContainers, spec.Child("initContainers")) ||
@@ -66,7 +69,7 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	if len(old.Spec.SchedulingGates) > 0 {
 		gatedUpdate(e, rest, &old.Spec, spec)
 	}
-	if !equality.Semantic.DeepEqual(rest, &old.Spec) {
+	if !Same(rest, &old.Spec) {
 		e.Forbidden(spec, fmt.Sprintf("%s\n%v", updateRefused, diff.Diff(*rest, old.Spec)))
 	}
 	return e.List
@@ -135,7 +138,7 @@ func gatedUpdate(e *validate.Errors, rest, old *corev1.PodSpec, spec *field.Path
 		e.Add(validateLabels(rest.NodeSelector, spec.Child("nodeSelector")))
 		for key, value := range old.NodeSelector {
 			if now, kept := rest.NodeSelector[key]; !kept || now != value {
-				e.Invalid(spec.Child("nodeSelector"), rest.NodeSelector, "no existing entries may be changed or removed")
+				e.Invalid(spec.Child("nodeSelector"), rest.NodeSelector, "only additions to spec.nodeSelector are allowed (no mutations or deletions)")
 				break
 			}
 		}
@@ -170,7 +173,7 @@ func narrower(e *validate.Errors, now, before *corev1.NodeAffinity, p *field.Pat
 	p = p.Child("requiredDuringSchedulingIgnoredDuringExecution")
 	terms := p.Child("nodeSelectorTerms")
 	if now == nil || now.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		e.Invalid(p, nil, "no node selector terms may be removed")
+		e.Invalid(terms, nil, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")
 		return
 	}
 	had, have := before.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, now.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms

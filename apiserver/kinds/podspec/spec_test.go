@@ -239,6 +239,9 @@ func TestUpdates(t *testing.T) {
 			`spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'c'`,
 		}},
 		{"gated: node selector narrower", gated, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, nil},
+		{"gated: node selector wider", func(p *corev1.Pod) { gated(p); p.Spec.NodeSelector = map[string]string{"a": "b"} }, func(p *corev1.Pod) { p.Spec.NodeSelector = nil }, []string{
+			`spec.nodeSelector: Invalid value: null: only additions to spec.nodeSelector are allowed (no mutations or deletions)`,
+		}},
 		{"not gated: node selector", nil, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, []string{`spec: Forbidden: ` + updateRefused + "\n"}},
 		{"gated: node affinity", gated, func(p *corev1.Pod) {
 			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
@@ -472,5 +475,19 @@ func TestWarnings(t *testing.T) {
 	}
 	if again := PodWarnings(context.Background(), p, p); len(again) > 0 {
 		t.Errorf("an update that changes nothing warns: %q", again)
+	}
+}
+
+func TestPrepareAppArmor(t *testing.T) {
+	p := newPod(func(p *corev1.Pod) {
+		p.Annotations = map[string]string{appArmor + "main": "localhost/mine", appArmor + "kept": "unconfined"}
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "kept", Image: "i", SecurityContext: &corev1.SecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}}, corev1.Container{Name: "other", Image: "i"})
+	})
+	PrepareAppArmor(p)
+	if diff := cmp.Diff(&corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: ptr.To("mine")}, main0(p).SecurityContext.AppArmorProfile); diff != "" {
+		t.Errorf("from the annotation (-want +got):\n%s", diff)
+	}
+	if p.Spec.Containers[1].SecurityContext.AppArmorProfile.Type != corev1.AppArmorProfileTypeRuntimeDefault || p.Spec.Containers[2].SecurityContext != nil {
+		t.Errorf("containers %+v", p.Spec.Containers[1:])
 	}
 }
