@@ -2,7 +2,9 @@ package core
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,10 +23,34 @@ import (
 func (n *fieldNames) mergeTyped(obj client.Object, patch map[string]any, strict bool) (unknown []error, ok bool) {
 	m := merger{names: n, strict: strict}
 	v := reflect.ValueOf(obj).Elem()
-	if v.Kind() != reflect.Struct || !m.structure(v, patch, "") {
+	if v.Kind() != reflect.Struct || special(patch, false) || !m.structure(v, patch, "") {
 		return nil, false
 	}
 	return m.unknown, true
+}
+
+// special reports whether a patch has something that documents treat in a way of their own: a number whose spelling is lost by
+// decoding (3.0 is not accepted for an integer), or a null as item of a list.
+func special(v any, inList bool) bool {
+	switch v := v.(type) {
+	case nil:
+		return inList
+	case float64:
+		return true
+	case map[string]any:
+		for _, x := range v {
+			if special(x, false) {
+				return true
+			}
+		}
+	case []any:
+		for _, x := range v {
+			if special(x, true) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 type merger struct {
@@ -73,10 +99,11 @@ func collectFields(t reflect.Type, at []int, into jsonFields) {
 
 func (m *merger) structure(v reflect.Value, patch map[string]any, path string) bool {
 	fields := m.names.of(v.Type())
-	for name, value := range patch {
+	for _, name := range slices.Sorted(maps.Keys(patch)) { // the order in which a decoder would complain
+		value := patch[name]
 		index, ok := fields[name]
 		if !ok {
-			if m.strict {
+			if m.strict && value != nil {
 				m.unknown = append(m.unknown, unknownField(path+name))
 			}
 			continue

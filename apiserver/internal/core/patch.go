@@ -74,11 +74,25 @@ func (c *Core) Patch(ctx context.Context, t Target, pt types.PatchType, data []b
 		return res, false, err
 	}
 	m.unconditional = true // a patch is to what is there
-	m.build = p.patched
+	m.build = func(ctx context.Context, cur *Object) (client.Object, error) {
+		return guard(func() (client.Object, error) { return p.patched(ctx, cur) })
+	}
 	if pt == types.ApplyYAMLPatchType && t.Subresource == "" {
-		m.create = p.applyNew
+		m.create = func(ctx context.Context) (client.Object, error) {
+			return guard(func() (client.Object, error) { return p.applyNew(ctx) })
+		}
 	}
 	return c.mutate(ctx, m)
+}
+
+// guard turns a panic of a patch library, which some patches of the wrong form provoke, into an error.
+func guard(f func() (client.Object, error)) (obj client.Object, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			obj, err = nil, apierrors.NewBadRequest(fmt.Sprintf("the patch cannot be applied: %v", r))
+		}
+	}()
+	return f()
 }
 
 func checkPatchType(t Target, pt types.PatchType) error {

@@ -42,6 +42,7 @@ func TestPatch(t *testing.T) {
 		{name: "merge wrong type", typ: types.MergePatchType, data: `{"spec":{"nodeName":1}}`, reason: metav1.StatusReasonInvalid},
 		{name: "strategic", typ: types.StrategicMergePatchType, data: `{"spec":{"containers":[{"name":"c","image":"s"},{"name":"d","image":"x"}]}}`, want: "s map[app:web]"},
 		{name: "strategic bad", typ: types.StrategicMergePatchType, data: `{"spec":{"containers":[{"image":"s"}]}}`, reason: metav1.StatusReasonInternalError},
+		{name: "strategic of wrong form", typ: types.StrategicMergePatchType, data: `{"spec":{"containers":[{"name":{}}]}}`, reason: metav1.StatusReasonBadRequest},
 		{name: "unknown warned", typ: types.MergePatchType, data: `{"spec":{"foo":1},"metadata":{"labels":{"x":"y"}}}`, want: "i map[app:web x:y]", warning: `unknown field "spec.foo"`},
 		{name: "unknown strict", typ: types.MergePatchType, validation: strict, data: `{"spec":{"foo":1}}`, reason: metav1.StatusReasonInvalid},
 		{name: "unknown ignored", typ: types.MergePatchType, validation: ignore, data: `{"spec":{"foo":1},"metadata":{"labels":{"x":"y"}}}`, want: "i map[app:web x:y]"},

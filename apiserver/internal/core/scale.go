@@ -108,30 +108,34 @@ func (c *Core) finishScale(ctx context.Context, m *mutation) (*Object, error) {
 func (c *Core) patchScale(ctx context.Context, m *mutation, p *patch) (*Object, error) {
 	m.unconditional = true
 	m.build = func(ctx context.Context, cur *Object) (client.Object, error) {
-		old := toScale(p.t.Resource, cur.Object())
-		if p.typ == types.ApplyYAMLPatchType {
-			return p.applyScale(ctx, cur, old)
-		}
-		out := &autoscalingv1.Scale{TypeMeta: old.TypeMeta}
-		if p.typ == types.StrategicMergePatchType {
-			if err := p.strategic(ctx, old, out); err != nil {
-				return nil, err
-			}
-		} else {
-			doc, err := objectcache.Transient(old).Encoded(p.t.Resource, runtime.ContentTypeJSON)
-			if err != nil {
-				return nil, apierrors.NewInternalError(err)
-			}
-			if err := p.textual(ctx, doc, out); err != nil {
-				return nil, err
-			}
-		}
-		if err := matchName(p.t, out); err != nil {
-			return nil, err
-		}
-		return p.c.scaled(p.t, cur, out, p.manager)
+		return guard(func() (client.Object, error) { return p.patchedScale(ctx, cur) })
 	}
 	return c.finishScale(ctx, m)
+}
+
+func (p *patch) patchedScale(ctx context.Context, cur *Object) (client.Object, error) {
+	old := toScale(p.t.Resource, cur.Object())
+	if p.typ == types.ApplyYAMLPatchType {
+		return p.applyScale(ctx, cur, old)
+	}
+	out := &autoscalingv1.Scale{TypeMeta: old.TypeMeta}
+	if p.typ == types.StrategicMergePatchType {
+		if err := p.strategic(ctx, old, out); err != nil {
+			return nil, err
+		}
+	} else {
+		doc, err := objectcache.Transient(old).Encoded(p.t.Resource, runtime.ContentTypeJSON)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		if err := p.textual(ctx, doc, out); err != nil {
+			return nil, err
+		}
+	}
+	if err := matchName(p.t, out); err != nil {
+		return nil, err
+	}
+	return p.c.scaled(p.t, cur, out, p.manager)
 }
 
 // applyScale applies to the Scale: the owners of the object's replicas are those of the Scale's, and back.
