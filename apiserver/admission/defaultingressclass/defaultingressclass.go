@@ -59,7 +59,8 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 		}
 	}
 	if found != nil {
-		ingress.Spec.IngressClassName = &found.Name
+		name := found.Name // what was read may be shared
+		ingress.Spec.IngressClassName = &name
 	}
 	return nil
 }

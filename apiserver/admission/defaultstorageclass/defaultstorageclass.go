@@ -60,7 +60,8 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 		}
 	}
 	if found != nil {
-		claim.Spec.StorageClassName = &found.Name
+		name := found.Name // what was read may be shared
+		claim.Spec.StorageClassName = &name
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package resourcequota
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -96,13 +97,16 @@ func list(ctx context.Context, c client.Client, gr schema.GroupResource, namespa
 			out = append(out, &l.Items[i])
 		}
 	default:
-		gvk, err := c.RESTMapper().KindFor(gr.WithVersion(""))
-		if meta.IsNoMatchError(err) {
-			return nil, nil // a quota may bound what is not served; nothing of it is used
-		}
-		if err != nil {
+		kinds, err := c.RESTMapper().KindsFor(gr.WithVersion(""))
+		if err != nil && !meta.IsNoMatchError(err) {
 			return nil, err
 		}
+		// An empty group stands for any group in the mapper's eyes.
+		i := slices.IndexFunc(kinds, func(k schema.GroupVersionKind) bool { return k.Group == gr.Group })
+		if i < 0 {
+			return nil, nil // a quota may bound what is not served; nothing of it is used
+		}
+		gvk := kinds[i]
 		var l metav1.PartialObjectMetadataList
 		l.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
 		if err := c.List(ctx, &l, client.InNamespace(namespace)); err != nil {

@@ -214,7 +214,7 @@ func validateBackend(b *networkingv1.IngressBackend, path *field.Path) field.Err
 	if b.Service.Name == "" {
 		errs = append(errs, field.Required(path.Child("name"), ""))
 	} else {
-		errs = append(errs, rules.Messages(apivalidation.NameIsDNS1035Label(b.Service.Name, false), b.Service.Name, path.Child("name"))...)
+		errs = append(errs, rules.Messages(apivalidation.NameIsDNSLabel(b.Service.Name, false), b.Service.Name, path.Child("name"))...)
 	}
 	port := &b.Service.Port
 	switch {

@@ -1,0 +1,2 @@
+// Package kindtest checks declarations of kinds: in form, and on random objects.
+package kindtest

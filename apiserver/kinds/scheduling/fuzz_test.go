@@ -1,0 +1,9 @@
+package scheduling
+
+import (
+	"testing"
+
+	"github.com/keelson/keelson/apiserver/kinds/internal/kindtest"
+)
+
+func TestRandomObjects(t *testing.T) { kindtest.Group(t, Group(), 300) }
