@@ -1,0 +1,19 @@
+// Package etcdserve serves a store.Store through etcd v3's gRPC API: the part that Kubernetes
+// and ordinary clients use.
+//
+//	srv, err := etcdserve.New(s, etcdserve.Options{})
+//	err = srv.Serve(ctx, listener) // until ctx ends
+//
+// Range, Put, DeleteRange, Txn (nested too), Compact, Watch (with previous values, filters,
+// progress and fragments), leases, MemberList, Status, the health service and a snapshot stream are
+// there, with etcd's errors. Authentication, membership changes, alarms other than an empty list,
+// defragmentation and hashes are not, and are answered as unimplemented. A watch cannot start at
+// the compacted revision itself but one above it. The snapshot is in the format of
+// store.Snapshot, not etcd's. A lease that no key was ever attached to does not outlive a restart,
+// and after one every lease has its full time again.
+//
+// Keys and values are stored as they are. What etcd knows of a key beyond a store's revisions, its
+// version when that is above 1 and its lease, is kept in the same commit under keys that begin with "\x00etcd/",
+// which clients cannot see; so an API server can use the same store, one after the other. While
+// a Server serves a store nobody else should write to it.
+package etcdserve
