@@ -1,0 +1,228 @@
+package kubectl
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/keelson/keelson/kubelet/processruntime/image"
+)
+
+const inNamespace = "KEELSON_TEST_IN_NAMESPACE"
+
+// TestMain puts the tests, as root, into a network namespace of their own: the cluster makes bridges and rules.
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
+		if os.Getenv(inNamespace) != "" {
+			if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+				log.Fatalf("ip: %v: %s", err, out)
+			}
+		}
+		os.Exit(m.Run())
+	}
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Env = append(os.Environ(), inNamespace+"=1")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := c.Run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// cluster is a running allinone.
+type cluster struct {
+	t          *testing.T
+	dir, image string
+	kubectl    string
+	allinone   string
+	args       []string
+	cmd        *exec.Cmd
+	log        *bytes.Buffer
+}
+
+// build compiles a package of this module or the main one.
+func build(t *testing.T, dir, pkg, out string) string {
+	t.Helper()
+	c := exec.Command("go", "build", "-o", out, pkg)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", pkg, err, b)
+	}
+	return out
+}
+
+// start makes an image, a registry that has it, and a cluster.
+func start(t *testing.T, args ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: t.TempDir(), args: args}
+	c.kubectl = build(t, ".", "./kubectl", filepath.Join(c.dir, "kubectl"))
+	c.allinone = build(t, "../../..", "./examples/allinone", filepath.Join(c.dir, "allinone"))
+	box := build(t, ".", "./box", filepath.Join(c.dir, "box"))
+	var links []string
+	for _, l := range []string{"sh", "cat", "echo", "sleep", "tar", "httpd", "env", "hostname", "get", "ticker", "nslookup"} {
+		links = append(links, "/bin/"+l)
+	}
+	img, err := image.FromBinary(box, image.Options{Path: "/bin/box", Links: links, Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(reg.Close)
+	c.image = strings.TrimPrefix(reg.URL, "http://") + "/box:v1"
+	for _, n := range []string{c.image, strings.Replace(c.image, ":v1", ":v2", 1)} {
+		ref, err := name.ParseReference(n, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(ref, img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.run()
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *cluster) run() {
+	c.t.Helper()
+	c.log = &bytes.Buffer{}
+	c.cmd = exec.Command(c.allinone, append([]string{"-data-dir", filepath.Join(c.dir, "data"), "-listen", "127.0.0.1:0"}, c.args...)...)
+	c.cmd.Stderr = c.log
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "ready kubeconfig=") {
+			c.wait("node/node-1", "condition=Ready")
+			return
+		}
+	}
+	c.t.Fatalf("allinone ended: %s", c.log)
+}
+
+// stop ends the cluster and its pods.
+func (c *cluster) stop() {
+	if c.t.Failed() {
+		out, _ := c.try("", "get", "pods,events", "-A", "-o", "wide")
+		c.t.Logf("%s\nallinone: %s", out, c.log)
+	}
+	_, _ = c.try("", "delete", "deploy,sts,ds,job,rs,pods", "--all", "-A", "--grace-period=1", "--timeout=30s")
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			c.t.Errorf("allinone: %v\n%s", err, c.log)
+		}
+	case <-time.After(30 * time.Second):
+		_ = c.cmd.Process.Kill()
+		c.t.Error("allinone does not end in 30 seconds after SIGTERM")
+	}
+}
+
+func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(c.dir, "data", "kubeconfig"), "HOME="+c.dir, "KUBE_EDITOR=sed -i s/edited=no/edited=yes/", "PATH="+c.dir+":"+os.Getenv("PATH"))
+	return cmd
+}
+
+func (c *cluster) try(stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	cmd := c.command(ctx, args...)
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// k runs kubectl, which must succeed, and whose output must contain all of want.
+func (c *cluster) k(t *testing.T, args string, want ...string) string {
+	t.Helper()
+	return c.in(t, "", args, want...)
+}
+
+func (c *cluster) in(t *testing.T, stdin, args string, want ...string) string {
+	t.Helper()
+	out, err := c.try(stdin, strings.Fields(args)...)
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", args, err, out)
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			t.Errorf("kubectl %s: no %q in\n%s", args, w, out)
+		}
+	}
+	return out
+}
+
+// fails runs kubectl, which must fail and say want.
+func (c *cluster) fails(t *testing.T, stdin, args, want string) {
+	t.Helper()
+	out, err := c.try(stdin, strings.Fields(args)...)
+	if err == nil || !strings.Contains(out, want) {
+		t.Errorf("kubectl %s: %v, want an error with %q:\n%s", args, err, want, out)
+	}
+}
+
+func (c *cluster) wait(what, cond string) {
+	c.t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		out, err := c.try("", "wait", what, "--for="+cond, "--timeout=30s")
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("waiting for %s %s: %v\n%s\nallinone: %s", what, cond, err, out, c.log)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func contains(out, want string) error {
+	if !strings.Contains(out, want) {
+		return fmt.Errorf("no %q in %q", want, out)
+	}
+	return nil
+}

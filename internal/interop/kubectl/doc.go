@@ -1,0 +1,2 @@
+// Package kubectl drives an allinone cluster with the stock kubectl, on real pods.
+package kubectl
