@@ -161,7 +161,8 @@ func (c *Cluster) startNodes(ctx context.Context, g *group) error {
 	if c.opts.Nodes == 0 {
 		return nil
 	}
-	cache := c.Server.Cache(component("system:nodes-of-this-process", user.SystemPrivilegedGroup))
+	host := component("system:nodes-of-this-process", user.SystemPrivilegedGroup)
+	cache := c.Server.Cache(host)
 	g.run("nodes' cache", cache.Start)
 	pods, err := kubelet.NewDispatcher(cache)
 	if err != nil {
@@ -172,7 +173,7 @@ func (c *Cluster) startNodes(ctx context.Context, g *group) error {
 		name := fmt.Sprint("node-", i+1)
 		o := NodeOptions{
 			Name: name, Dir: filepath.Join(c.opts.Dir, "nodes", name), Runtime: c.opts.Runtime, Proxy: c.opts.Proxy, Index: i,
-			Isolated: c.isolated, Shared: i > 0, KillPods: c.opts.KillPods, ClientCA: c.Server.CA().Pool(), Pods: pods, Images: c.images,
+			Isolated: c.isolated, Shared: i > 0, KillPods: c.opts.KillPods, ClientCA: c.Server.CA().Pool(), Pods: pods, Images: c.images, Host: c.Server.Client(host),
 			Logger: c.opts.Logger.WithValues("node", name),
 		}
 		if c.isolated && c.loopbackOnly() {

@@ -52,6 +52,8 @@ type NodeOptions struct {
 	ClientCA *x509.CertPool
 	// APIServer, if set, is made reachable for pods at the bridge's gateway on the same port.
 	APIServer netip.AddrPort
+	// Host writes what belongs to the host rather than to the node: the DNS Service and its endpoints. Default: the node's client.
+	Host client.Client
 	// Pods hands out pods to many nodes of a process.
 	Pods   *kubelet.Dispatcher
 	Images map[string]v1.Image
@@ -68,12 +70,13 @@ type Node struct {
 	runtime *processruntime.Runtime // nil for others
 	network *cni.Deferred           // nil where nothing waits for the node's pod range
 	closers []func(context.Context) error
-	// DNSFailure says why pods can't resolve names, if they can't.
-	DNSFailure string
 }
 
 // NewNode makes a node over an API, by client and cache, whoever serves it.
 func NewNode(ctx context.Context, c client.WithWatch, cc cache.Cache, o NodeOptions) (*Node, error) {
+	if o.Host == nil {
+		o.Host = c
+	}
 	n := &Node{opts: o, client: c, cache: cc, addrs: unprivileged}
 	if o.Isolated {
 		n.addrs = privileged
@@ -194,7 +197,7 @@ func (n *Node) runServices(ctx context.Context) error {
 
 // serveDNS goes without, and says so, where port 53 isn't to be had.
 func (n *Node) serveDNS(ctx context.Context, at netip.AddrPort) error {
-	err := runDNS(ctx, n.client, n.cache, n.opts.Name, at, n.addrs.dns, n.opts.Logger.WithName("dns"))
+	err := runDNS(ctx, n.opts.Host, n.cache, n.opts.Name, at, n.addrs.dns, n.opts.Logger.WithName("dns"))
 	if err != nil && ctx.Err() == nil {
 		n.opts.Logger.Info("pods can't resolve the cluster's names", "reason", err.Error())
 		<-ctx.Done()

@@ -58,7 +58,9 @@ type cluster struct {
 // build compiles a package of this module or the main one.
 func build(t *testing.T, dir, pkg, out string) string {
 	t.Helper()
-	c := exec.Command("go", "build", "-o", out, pkg)
+	const version = "k8s.io/component-base/version."
+	ldflags := "-s -w -X " + version + "gitVersion=v1.37.2 -X " + version + "gitMajor=1 -X " + version + "gitMinor=37"
+	c := exec.Command("go", "build", "-ldflags", ldflags, "-o", out, pkg)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := c.CombinedOutput(); err != nil {
