@@ -38,6 +38,9 @@ type Options struct {
 	// Simulated says that the runtime runs nothing: no volume, file, environment or log is made.
 	Simulated bool
 
+	// DisableEvents leaves events unrecorded: in large simulations they are most of what a cluster stores.
+	DisableEvents bool
+
 	// NodeLabels and NodeTaints are given to the node when it registers.
 	NodeLabels map[string]string
 	NodeTaints []corev1.Taint

@@ -188,7 +188,9 @@ func (k *Kubelet) launch(ctx context.Context, rec *record, a podstate.Action) {
 		failure := k.do(opCtx, rec, pod, gone, a)
 		rec.mu.Lock()
 		if rec.cancels[key] == op {
-			delete(rec.cancels, key)
+			if delete(rec.cancels, key); len(rec.cancels) == 0 {
+				rec.cancels = nil
+			}
 		}
 		rec.stale.Store(true)
 		rec.machine.Finish(a, failure, k.clock.Now())

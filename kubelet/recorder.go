@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/kubelet/internal/keyed"
@@ -21,6 +22,7 @@ type recorder struct {
 	client client.Client
 	node   string
 	now    func() time.Time
+	off    bool
 	queue  *keyed.Queue[eventKey]
 
 	mu    sync.Mutex
@@ -33,16 +35,17 @@ type eventKey struct {
 }
 
 type recorded struct {
-	event   *corev1.Event
-	written bool
-	count   int32
+	first           *corev1.Event // until it is written
+	namespace, name string
+	last            metav1.Time
+	count, written  int32
 }
 
 // recorderLimit is how many different events are remembered to be counted.
-const recorderLimit = 1024
+const recorderLimit = 512
 
 func newRecorder(c client.Client, o Options) *recorder {
-	r := &recorder{client: c, node: o.NodeName, now: o.Clock.Now, known: map[eventKey]*recorded{}}
+	r := &recorder{client: c, node: o.NodeName, now: o.Clock.Now, off: o.DisableEvents, known: map[eventKey]*recorded{}}
 	r.queue = keyed.New(o.Clock, 4, r.write)
 	return r
 }
@@ -75,6 +78,9 @@ func (r *recorder) nodeEvent(kind, reason, message string) {
 }
 
 func (r *recorder) record(ref corev1.ObjectReference, kind, reason, message string) {
+	if r.off {
+		return
+	}
 	if len(message) > 1024 {
 		message = message[:1021] + "..."
 	}
@@ -83,8 +89,8 @@ func (r *recorder) record(ref corev1.ObjectReference, kind, reason, message stri
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.known[key]; e != nil {
-		e.event.Count++
-		e.event.LastTimestamp = now
+		e.count++
+		e.last = now
 	} else {
 		if len(r.order) >= recorderLimit {
 			delete(r.known, r.order[0])
@@ -96,11 +102,13 @@ func (r *recorder) record(ref corev1.ObjectReference, kind, reason, message stri
 		}
 		h := fnv.New64a()
 		_, _ = fmt.Fprint(h, now.UnixNano(), key)
-		r.known[key] = &recorded{event: &corev1.Event{
-			ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", ref.Name, h.Sum64())},
+		e := &recorded{namespace: namespace, name: fmt.Sprintf("%s.%x", ref.Name, h.Sum64()), last: now, count: 1}
+		e.first = &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Namespace: e.namespace, Name: e.name},
 			InvolvedObject: ref, Reason: reason, Message: message, Type: kind, FirstTimestamp: now, LastTimestamp: now, Count: 1,
 			Source: corev1.EventSource{Component: "kubelet", Host: r.node}, ReportingController: "kubelet", ReportingInstance: r.node,
-		}}
+		}
+		r.known[key] = e
 		r.order = append(r.order, key)
 	}
 	r.queue.Add(key)
@@ -109,21 +117,20 @@ func (r *recorder) record(ref corev1.ObjectReference, kind, reason, message stri
 func (r *recorder) write(ctx context.Context, key eventKey) {
 	r.mu.Lock()
 	e := r.known[key]
-	if e == nil || e.written && e.count == e.event.Count {
+	if e == nil || e.written == e.count {
 		r.mu.Unlock()
 		return
 	}
-	first := !e.written
-	event := e.event.DeepCopy()
+	event, count, last := e.first, e.count, e.last
 	r.mu.Unlock()
 	var err error
-	if !first {
-		err = r.client.Patch(ctx, event, client.RawPatch("application/merge-patch+json",
-			fmt.Appendf(nil, `{"count":%d,"lastTimestamp":%q}`, event.Count, event.LastTimestamp.UTC().Format(time.RFC3339))))
-	}
-	if first || apierrors.IsNotFound(err) {
-		event.ResourceVersion = ""
+	if event != nil {
+		event = event.DeepCopy()
+		event.Count, event.LastTimestamp = count, last
 		err = r.client.Create(ctx, event)
+	} else {
+		event = &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: e.namespace, Name: e.name}}
+		err = r.client.Patch(ctx, event, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"count":%d,"lastTimestamp":%q}`, count, last.UTC().Format(time.RFC3339))))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,5 +139,5 @@ func (r *recorder) write(ctx context.Context, key eventKey) {
 		delete(r.known, key)
 		return
 	}
-	e.written, e.count = true, event.Count
+	e.first, e.written = nil, count
 }

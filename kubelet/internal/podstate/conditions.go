@@ -12,6 +12,7 @@ import (
 // conditions appends the conditions that are the kubelet's, with the times they last changed, and keeps everybody else's.
 func (m *Machine) conditions(v *view, st *corev1.PodStatus, sandboxReady bool) {
 	api, pod := v.in.Pod.Status.Conditions, v.in.Pod
+	st.Conditions = make([]corev1.PodCondition, 0, max(len(api), 5))
 	rejected := len(st.ContainerStatuses) == 0 && terminal(st.Phase)
 	status := func(ok bool) corev1.ConditionStatus {
 		if ok {

@@ -87,7 +87,9 @@ func (m *Machine) Finish(a Action, f *Failure, now time.Time) {
 	if cur, ok := m.inflight[key]; !ok || cur.seq != a.seq {
 		return
 	}
-	delete(m.inflight, key)
+	if delete(m.inflight, key); len(m.inflight) == 0 {
+		m.inflight = nil // an idle pod holds no map
+	}
 	if a.Kind == StartContainer {
 		m.finishStart(a, f, now)
 		return
@@ -114,6 +116,9 @@ func (m *Machine) Finish(a Action, f *Failure, now time.Time) {
 }
 
 func (m *Machine) finishStart(a Action, f *Failure, now time.Time) {
+	if f == nil && m.containers[a.Container] == nil {
+		return
+	}
 	c := m.memory(a.Container)
 	if f == nil {
 		c.waiting, c.retryAt, c.pullDelay = Failure{}, time.Time{}, 0
