@@ -100,7 +100,9 @@ func TestRunnerRetries(t *testing.T) {
 			n := got.add(req)
 			switch req.Name {
 			case "failing":
+				got.mu.Lock()
 				times = append(times, time.Since(start))
+				got.mu.Unlock()
 				return controller.Result{}, errors.New("not now")
 			case "terminal":
 				return controller.Result{}, reconcile.TerminalError(errors.New("never"))
@@ -118,13 +120,18 @@ func TestRunnerRetries(t *testing.T) {
 		e.Check(err)
 		e.Start(r.Run)
 		e.Settle()
+		got.mu.Lock()
 		start = time.Now()
+		got.mu.Unlock()
 		for _, n := range []string{"failing", "terminal", "later", "panicking"} {
 			e.Create(configMap(n, nil))
 		}
 		e.Advance(100 * time.Millisecond)
-		if fmt.Sprint(times) != "[0s 5ms 15ms 35ms 75ms]" {
-			t.Errorf("delays of a failing request: %v", times)
+		got.mu.Lock()
+		delays := fmt.Sprint(times)
+		got.mu.Unlock()
+		if delays != "[0s 5ms 15ms 35ms 75ms]" {
+			t.Errorf("delays of a failing request: %v", delays)
 		}
 		e.Advance(59 * time.Minute)
 		if got.of("later") != 1 {

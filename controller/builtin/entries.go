@@ -4,6 +4,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/keelson/keelson/controller/clusterroleaggregation"
 	"github.com/keelson/keelson/controller/cronjob"
 	"github.com/keelson/keelson/controller/daemonset"
 	"github.com/keelson/keelson/controller/deployment"
@@ -17,6 +18,7 @@ import (
 	"github.com/keelson/keelson/controller/nodelifecycle"
 	"github.com/keelson/keelson/controller/podgc"
 	"github.com/keelson/keelson/controller/replicaset"
+	"github.com/keelson/keelson/controller/resourcequota"
 	"github.com/keelson/keelson/controller/rootca"
 	"github.com/keelson/keelson/controller/serviceaccount"
 	"github.com/keelson/keelson/controller/statefulset"
@@ -71,6 +73,12 @@ func entries() []entry {
 		}},
 		{name: "garbage-collector-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return garbagecollector.New(c, cc, garbagecollector.Options{Common: o.Common, Resources: o.Resources})
+		}},
+		{name: "resourcequota-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return resourcequota.New(c, cc, resourcequota.Options{Common: o.Common, Resources: o.Resources})
+		}},
+		{name: "clusterrole-aggregation-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return clusterroleaggregation.New(c, cc, clusterroleaggregation.Options{Common: o.Common})
 		}},
 		{name: "serviceaccount-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return serviceaccount.New(c, cc, serviceaccount.Options{Common: o.Common})

@@ -83,27 +83,20 @@ func (v *View[T]) Start(ctx context.Context) error {
 		return fmt.Errorf("watching %T: %w", v.proto, err)
 	}
 	if with, ok := inf.(interface{ GetIndexer() toolscache.Indexer }); ok {
-		indexer := with.GetIndexer()
-		add := toolscache.Indexers{}
-		have := indexer.GetIndexers()
 		for _, ix := range v.indexes {
-			if have[ix.Name] != nil {
-				continue
-			}
-			add[ix.Name] = func(obj any) ([]string, error) {
+			f := func(obj any) ([]string, error) {
 				o, ok := obj.(client.Object)
 				if !ok {
 					return nil, fmt.Errorf("%T is no client.Object", obj)
 				}
 				return ix.Values(o), nil
 			}
-		}
-		for name, f := range add {
-			if err := inf.AddIndexers(toolscache.Indexers{name: f}); err != nil && !exists(err) {
-				return fmt.Errorf("indexing %T by %s: %w", v.proto, name, err)
+			// Which indexes there are can't be asked without a race.
+			if err := inf.AddIndexers(toolscache.Indexers{ix.Name: f}); err != nil && !exists(err) {
+				return fmt.Errorf("indexing %T by %s: %w", v.proto, ix.Name, err)
 			}
 		}
-		v.indexer = indexer
+		v.indexer = with.GetIndexer()
 		return nil
 	}
 	for _, ix := range v.indexes {
