@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
+	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
@@ -95,6 +97,7 @@ type memoryResponse struct {
 	hijacked bool
 	given    bool
 	left     bool // nobody waits for the answer
+	deadline *time.Timer
 }
 
 func (w *memoryResponse) Header() http.Header { return w.header }
@@ -217,6 +220,21 @@ type memoryBody struct {
 
 func (b *memoryBody) Close() error {
 	b.close()
+	return nil
+}
+
+// SetWriteDeadline is for http.ResponseController: a write that blocks because nobody reads fails then.
+func (w *memoryResponse) SetWriteDeadline(t time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deadline != nil {
+		w.deadline.Stop()
+		w.deadline = nil
+	}
+	if t.IsZero() || w.pipe == nil {
+		return nil
+	}
+	w.deadline = time.AfterFunc(time.Until(t), func() { w.pipe.CloseWithError(os.ErrDeadlineExceeded) })
 	return nil
 }
 

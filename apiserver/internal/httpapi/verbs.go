@@ -347,5 +347,6 @@ func (h *Handler) connect(w *response, r *http.Request, x *exchange, c *Connect,
 	defer h.metrics.longRunning(x)()
 	ctx, cancel := h.streams.begin(r.Context())
 	defer cancel()
+	defer endWrites(ctx, w)()
 	return c.Serve(w, r.WithContext(ctx), ConnectRequest{Resource: p.resource, Subresource: p.subresource, Namespace: p.namespace, Name: p.name, Path: p.rest})
 }

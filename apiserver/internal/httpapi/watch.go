@@ -72,6 +72,7 @@ func (h *Handler) watch(w *response, r *http.Request, x *exchange, t core.Target
 		w.Flush()
 		return nil
 	}
+	defer endWrites(ctx, w)()
 	s.run(ctx, cursor, x, send)
 	return nil
 }
