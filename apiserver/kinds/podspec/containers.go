@@ -234,7 +234,8 @@ func (c *check) restartRules(ctr *corev1.Container, p *field.Path) {
 	}
 	for i, rule := range ctr.RestartPolicyRules {
 		r := rules.Index(i)
-		validate.OneOfOrEmptyRefused(&c.Errors, r.Child("action"), rule.Action, corev1.ContainerRestartRuleActionRestart)
+		validate.OneOfOrEmptyRefused(&c.Errors, r.Child("action"), rule.Action,
+			corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
 		if rule.ExitCodes == nil {
 			c.Required(r.Child("exitCodes"), "must be specified")
 			continue

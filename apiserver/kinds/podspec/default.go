@@ -33,6 +33,10 @@ func DefaultPod(pod *corev1.Pod) {
 	if spec.EnableServiceLinks == nil {
 		spec.EnableServiceLinks = ptr.To(corev1.DefaultEnableServiceLinks)
 	}
+	// Of pods, not of templates, a grace period below zero means the shortest.
+	if grace := spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+		spec.TerminationGracePeriodSeconds = ptr.To[int64](1)
+	}
 	if spec.HostNetwork {
 		defaultHostPorts(spec.Containers)
 		defaultHostPorts(spec.InitContainers)

@@ -74,7 +74,7 @@ func (c *check) fileKeyRef(ref *corev1.FileKeySelector, p *field.Path) {
 	if ref.Key == "" {
 		c.Required(p.Child("key"), "")
 	} else {
-		c.InvalidEach(p.Child("key"), ref.Key, validation.IsEnvVarName(ref.Key))
+		c.InvalidEach(p.Child("key"), ref.Key, validation.IsRelaxedEnvVarName(ref.Key))
 	}
 	if ref.VolumeName == "" {
 		c.Required(p.Child("volumeName"), "")
@@ -86,7 +86,7 @@ func (c *check) fileKeyRef(ref *corev1.FileKeySelector, p *field.Path) {
 	if ref.Path == "" {
 		c.Required(p.Child("path"), "")
 	} else {
-		c.LocalNonReservedPath(ref.Path, p.Child("path"))
+		c.NoBackstep(ref.Path, p.Child("path"))
 	}
 }
 

@@ -111,7 +111,7 @@ func TestContainers(t *testing.T) {
 			main0(p).RestartPolicyRules = []corev1.ContainerRestartRule{{Action: "Stop"}}
 		}, []string{
 			`spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used`,
-			`spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart"`,
+			`spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart", "RestartAllContainers"`,
 			`spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified`,
 		}},
 		{"init container with a probe", func(p *corev1.Pod) {
@@ -281,7 +281,7 @@ func TestResources(t *testing.T) {
 			`spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": supported values: "cpu", "hugepages-", "memory"`,
 			`spec.resources.requests: Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi`,
 			`spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate container requests of 2`,
-			`spec.containers[0].resources.limits[memory]: Invalid value: "2Gi": must be less than or equal to pod limits of 1Gi`,
+			`spec.resources.containers[0][memory].limits: Invalid value: "2Gi": must be less than or equal to pod limits of 1Gi`,
 		}},
 		{"resize policy", func(p *corev1.Pod) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyNever

@@ -153,12 +153,16 @@ func (c *check) podLevelResources(p *field.Path) {
 	}
 	if c.spec.OS != nil && c.spec.OS.Name == corev1.Windows {
 		c.Forbidden(p, "may not be set for a windows pod")
+		return
 	}
 	if len(r.Claims) > 0 {
 		c.Forbidden(p.Child("claims"), "claims cannot be set for Resources at pod-level")
 	}
 	c.requirements(&corev1.ResourceRequirements{Limits: r.Limits, Requests: r.Requests}, nil, p, func(n corev1.ResourceName, key *field.Path) {
-		c.ContainerResourceName(n, key)
+		before := len(c.List)
+		if c.ResourceName(n, key); len(c.List) > before {
+			return
+		}
 		if !resourcehelper.IsSupportedPodLevelResource(n) {
 			validate.NotSupported(&c.Errors, key, n, sets.List(resourcehelper.SupportedPodLevelResources())...)
 		}
@@ -172,13 +176,23 @@ func (c *check) podLevelResources(p *field.Path) {
 				fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", total.String()))
 		}
 	}
-	each(c.spec, field.NewPath("spec"), func(ctr *corev1.Container, cp *field.Path) {
-		for _, n := range sortedNames(ctr.Resources.Limits) {
-			limit := ctr.Resources.Limits[n]
+	aggregated = resourcehelper.AggregateContainerLimits(pod, resourcehelper.PodResourcesOptions{})
+	for _, n := range sortedNames(aggregated) {
+		limit, limited := r.Limits[n]
+		if total := aggregated[n]; limited && validate.IsHugePages(n) && total.Cmp(limit) > 0 {
+			c.Invalid(p.Child("limits").Key(string(n)), limit.String(),
+				fmt.Sprintf("must be greater than or equal to aggregate container limits of %s", total.String()))
+		}
+	}
+	for i := range c.spec.Containers {
+		limits := c.spec.Containers[i].Resources.Limits
+		for _, n := range sortedNames(limits) {
+			limit := limits[n]
 			if podLimit, set := r.Limits[n]; set && limit.Cmp(podLimit) > 0 {
-				c.Invalid(cp.Child("resources", "limits").Key(string(n)), limit.String(),
+				// The path is Kubernetes', odd as it is.
+				c.Invalid(p.Child("containers").Index(i).Key(string(n)).Child("limits"), limit.String(),
 					fmt.Sprintf("must be less than or equal to pod limits of %s", podLimit.String()))
 			}
 		}
-	})
+	}
 }

@@ -272,6 +272,8 @@ func TestUpdates(t *testing.T) {
 func TestSubresources(t *testing.T) {
 	debug := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "i"}}
 	old := newPod(func(p *corev1.Pod) {
+		p.Status.QOSClass = corev1.PodQOSBurstable
+		p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "i", Resources: corev1.ResourceRequirements{Requests: list("cpu=1")}}}
 		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{debug}
 		main0(p).Resources = corev1.ResourceRequirements{Requests: list("cpu=1"), Limits: list("cpu=2")}
 	})
@@ -299,11 +301,19 @@ func TestSubresources(t *testing.T) {
 			"spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n",
 		}},
 		{"resize", ValidateResize, func(p *corev1.Pod) { main0(p).Resources.Requests = list("cpu=1500m") }, nil},
-		{"resize to another class", ValidateResize, func(p *corev1.Pod) { main0(p).Resources = corev1.ResourceRequirements{} }, []string{
-			`spec: Invalid value: "BestEffort": Pod QOS Class may not change as a result of resizing`,
-			`spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed`,
+		{"resize to another class", ValidateResize, func(p *corev1.Pod) {
+			main0(p).Resources, p.Spec.InitContainers[0].Resources = corev1.ResourceRequirements{}, corev1.ResourceRequirements{}
+		}, []string{
+			`spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing`,
+			`spec.initContainers[0].resources.requests: Forbidden: resource requests cannot be removed`,
 			`spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed`,
+			`spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed`,
 		}},
+		{"resize of an init container", ValidateResize, func(p *corev1.Pod) { p.Spec.InitContainers[0].Resources.Requests = list("cpu=2") }, nil},
+		{"resize with another name", ValidateResize, func(p *corev1.Pod) { main0(p).Name = "x" }, []string{`spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize`}},
+		{"resize of the pod", ValidateResize, func(p *corev1.Pod) {
+			p.Spec.Resources = &corev1.ResourceRequirements{Requests: list("cpu=4"), Limits: list("cpu=4")}
+		}, nil},
 		{"resize of something else", ValidateResize, func(p *corev1.Pod) { main0(p).Resources.Requests["example.org/x"] = list("a=1")["a"] }, []string{
 			`spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources`,
 			`spec: Forbidden: only cpu and memory resources are mutable`,
@@ -454,7 +464,6 @@ func TestWarnings(t *testing.T) {
 		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "a"}, {Name: "a"}, {}}
 		p.Spec.HostAliases = []corev1.HostAlias{{IP: "1.2.3.4"}, {IP: "1.2.3.4"}}
 		p.Spec.Volumes = []corev1.Volume{{Name: "g", VolumeSource: corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{Repository: "r"}}}}
-		p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](-1)
 		main0(p).Env = []corev1.EnvVar{{Name: "A"}, {Name: "A"}}
 		main0(p).Ports = []corev1.ContainerPort{{ContainerPort: 80}, {ContainerPort: 80}}
 		main0(p).Resources.Requests = list("memory=100m")
@@ -468,9 +477,14 @@ func TestWarnings(t *testing.T) {
 		`spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer`,
 		`spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply`,
 		`spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]`,
-		`spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1`,
 	}
 	if diff := cmp.Diff(want, PodWarnings(context.Background(), p, nil)); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+	// Of a pod it has become 1 already.
+	template := &corev1.PodTemplateSpec{Spec: corev1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](-1)}}
+	want = []string{`template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1`}
+	if diff := cmp.Diff(want, TemplateWarnings(context.Background(), template, nil, field.NewPath("template"))); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 	if again := PodWarnings(context.Background(), p, p); len(again) > 0 {

@@ -48,37 +48,103 @@ func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
 		return e.List
 	}
 	e.Add(Validate(&pod.Spec, pod.Name, spec, Options{isPod: true}))
-	if now, before := QOSClass(pod), QOSClass(old); now != before {
-		e.Invalid(spec, now, "Pod QOS Class may not change as a result of resizing")
+	before := old.Status.QOSClass
+	if before == "" {
+		before = QOSClass(old)
 	}
-	if len(pod.Spec.Containers) != len(old.Spec.Containers) || len(pod.Spec.InitContainers) != len(old.Spec.InitContainers) {
-		e.Forbidden(spec.Child("containers"), "containers may not be added or removed on resize")
-		return e.List
+	if QOSClass(pod) != before {
+		e.Invalid(spec, pod.Status.QOSClass, "Pod QOS Class may not change as a result of resizing")
+	}
+	if !resizeSupported(old) {
+		e.Forbidden(spec, "Pod running on node without support for resize")
 	}
 	rest := pod.Spec.DeepCopy()
-	resize := func(list, before []corev1.Container, path *field.Path, sidecars bool) {
-		for i := range list {
-			p := path.Index(i).Child("resources")
-			if sidecars && (before[i].RestartPolicy == nil || *before[i].RestartPolicy != corev1.ContainerRestartPolicyAlways) {
-				if !equality.Semantic.DeepEqual(list[i].Resources, before[i].Resources) {
-					e.Forbidden(p, "resources for non-sidecar init containers are immutable")
-				}
-				continue
-			}
-			unsetForbidden(e, list[i].Resources, before[i].Resources, p)
-			putBack(&list[i].Resources, &before[i].Resources)
+	podLevelResize(e, rest, &old.Spec, spec)
+	if len(old.Status.NodeAllocatableResourceClaimStatuses) > 0 {
+		e.Forbidden(spec, "pods with node allocatable resource claims cannot be resized")
+	}
+	if !sameContainers(e, rest.Containers, old.Spec.Containers, "containers", spec) || !sameContainers(e, rest.InitContainers, old.Spec.InitContainers, "initContainers", spec) {
+		return e.List
+	}
+	for i := range rest.InitContainers {
+		removedForbidden(e, "", rest.InitContainers[i].Resources, old.Spec.InitContainers[i].Resources, spec.Child("initContainers").Index(i).Child("resources"))
+	}
+	for i := range rest.Containers {
+		removedForbidden(e, "", rest.Containers[i].Resources, old.Spec.Containers[i].Resources, spec.Child("containers").Index(i).Child("resources"))
+	}
+	const mutable = "only cpu and memory resources are mutable"
+	for i := range rest.Containers {
+		c, was := &rest.Containers[i], &old.Spec.Containers[i]
+		putBack(&c.Resources, &was.Resources)
+		if !equality.Semantic.DeepEqual(c, was) {
+			e.Forbidden(spec, mutable)
 		}
 	}
-	resize(rest.Containers, old.Spec.Containers, spec.Child("containers"), false)
-	resize(rest.InitContainers, old.Spec.InitContainers, spec.Child("initContainers"), true)
-	if rest.Resources != nil && old.Spec.Resources != nil {
-		unsetForbidden(e, *rest.Resources, *old.Spec.Resources, spec.Child("resources"))
-		putBack(rest.Resources, old.Spec.Resources)
+	for i := range rest.InitContainers {
+		c, was, p := &rest.InitContainers[i], &old.Spec.InitContainers[i], spec.Child("initContainers").Index(i)
+		resized := !equality.Semantic.DeepEqual(c, was)
+		putBack(&c.Resources, &was.Resources)
+		if !equality.Semantic.DeepEqual(c, was) {
+			e.Forbidden(p, "only cpu and memory resources for init or sidecar containers are mutable")
+		}
+		sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		if resized && !sidecar && slices.ContainsFunc(c.ResizePolicy, func(r corev1.ContainerResizePolicy) bool { return r.RestartPolicy == corev1.RestartContainer }) {
+			e.Forbidden(p, "non-sidecar init containers with a resize policy of RestartContainer cannot be resized")
+		}
 	}
-	if !equality.Semantic.DeepEqual(rest, &old.Spec) {
-		e.Forbidden(spec, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(*rest, old.Spec)))
+	if len(e.List) == 0 && !Same(rest, &old.Spec) {
+		e.Forbidden(spec, fmt.Sprintf("%s\n%v", mutable, diff.Diff(*rest, old.Spec)))
 	}
 	return e.List
+}
+
+// resizeSupported: a node that can resize reports the resources of running containers.
+func resizeSupported(pod *corev1.Pod) bool {
+	for _, status := range pod.Status.ContainerStatuses {
+		if status.State.Running != nil {
+			return status.Resources != nil
+		}
+	}
+	return true
+}
+
+// podLevelResize checks the resources of the pod as a whole, and sets what may be resized to the old values in rest.
+func podLevelResize(e *validate.Errors, rest, old *corev1.PodSpec, spec *field.Path) {
+	p := spec.Child("resources")
+	switch {
+	case rest.Resources == nil && old.Resources == nil:
+		return
+	case rest.Resources == nil:
+		e.Forbidden(p, "pod-level resources cannot be removed")
+		return
+	case old.Resources == nil:
+		putBack(rest.Resources, &corev1.ResourceRequirements{})
+		if r := rest.Resources; len(r.Requests) == 0 && len(r.Limits) == 0 && len(r.Claims) == 0 {
+			rest.Resources = nil
+		}
+	default:
+		removedForbidden(e, "pod-level ", *rest.Resources, *old.Resources, p)
+		putBack(rest.Resources, old.Resources)
+	}
+	if !equality.Semantic.DeepEqual(rest.Resources, old.Resources) {
+		e.Forbidden(spec, "only cpu and memory resources are mutable at pod-level")
+	}
+}
+
+// sameContainers refuses other containers than there were, or in another order.
+func sameContainers(e *validate.Errors, containers, old []corev1.Container, name string, spec *field.Path) bool {
+	if len(containers) != len(old) {
+		e.Forbidden(spec.Child(name), name+" may not be added or removed on resize")
+		return false
+	}
+	same := true
+	for i := range old {
+		if containers[i].Name != old[i].Name {
+			e.Forbidden(spec.Child(name).Index(i).Child("name"), name+" may not be renamed or reordered on resize")
+			same = false
+		}
+	}
+	return same
 }
 
 var resizable = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
@@ -102,19 +168,20 @@ func putBack(now, before *corev1.ResourceRequirements) {
 	restore(&now.Limits, before.Limits)
 }
 
-func unsetForbidden(e *validate.Errors, now, before corev1.ResourceRequirements, p *field.Path) {
+func removedForbidden(e *validate.Errors, what string, now, before corev1.ResourceRequirements, p *field.Path) {
 	lost := func(now, before corev1.ResourceList) bool {
-		return slices.ContainsFunc(resizable, func(name corev1.ResourceName) bool {
-			_, had := before[name]
-			_, has := now[name]
-			return had && !has
-		})
-	}
-	if lost(now.Limits, before.Limits) {
-		e.Forbidden(p.Child("limits"), "resource limits cannot be removed")
+		for name := range before {
+			if _, has := now[name]; !has {
+				return true
+			}
+		}
+		return false
 	}
 	if lost(now.Requests, before.Requests) {
-		e.Forbidden(p.Child("requests"), "resource requests cannot be removed")
+		e.Forbidden(p.Child("requests"), what+"resource requests cannot be removed")
+	}
+	if lost(now.Limits, before.Limits) {
+		e.Forbidden(p.Child("limits"), what+"resource limits cannot be removed")
 	}
 }
 
