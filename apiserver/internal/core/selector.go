@@ -118,3 +118,21 @@ func validateListOptions(o ListOptions, watch bool) field.ErrorList {
 		Watch: watch, SendInitialEvents: o.SendInitialEvents, AllowWatchBookmarks: o.AllowWatchBookmarks,
 	}, true)
 }
+
+// Selection is a checked selection of objects, for readers of the object cache.
+type Selection struct{ p *predicate }
+
+// Select checks the selectors of o. Errors are those of List.
+func (c *Core) Select(t Target, o ListOptions) (*Selection, error) {
+	p, err := newPredicate(&t, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Selection{p}, nil
+}
+
+// Matches reports whether an object of the resource is selected.
+func (s *Selection) Matches(o *Object) bool { return s.p.inScope(o) && s.p.matches(o) }
+
+// Index returns the index and value that everything selected is under; empty if there is none.
+func (s *Selection) Index() (name, value string) { return s.p.index, s.p.indexValue }

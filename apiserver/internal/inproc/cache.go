@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -31,9 +34,44 @@ type CacheOptions struct {
 	UnsafeDisableDeepCopy bool
 	// ReaderFailOnMissingInformer makes reads of kinds without an informer fail.
 	ReaderFailOnMissingInformer bool
+	// ByObject narrows what the cache has of a kind, in all its forms. A field that the kind indexes (spec.nodeName of pods) makes the
+	// cost of a cache that of what it selects.
+	ByObject map[client.Object]Selector
 
 	Clock  clock.WithTicker // default the real one
 	Logger logr.Logger      // default discards
+}
+
+// Selector narrows a cache; nil selects everything.
+type Selector struct {
+	Label labels.Selector
+	Field fields.Selector
+}
+
+// FromOptions translates controller-runtime's options, so that a manager's cache can be made in-process. What shared objects make
+// impossible (transforms) or is not supported (namespaces) is an error.
+func FromOptions(o cache.Options) (CacheOptions, error) {
+	out := CacheOptions{Scheme: o.Scheme, ReaderFailOnMissingInformer: o.ReaderFailOnMissingInformer, ByObject: map[client.Object]Selector{}}
+	if o.DefaultUnsafeDisableDeepCopy != nil {
+		out.UnsafeDisableDeepCopy = *o.DefaultUnsafeDisableDeepCopy
+	}
+	unsupported := map[string]bool{
+		"DefaultNamespaces": len(o.DefaultNamespaces) > 0, "DefaultTransform": o.DefaultTransform != nil, "NewInformer": o.NewInformer != nil,
+		"DefaultLabelSelector": o.DefaultLabelSelector != nil && !o.DefaultLabelSelector.Empty(),
+		"DefaultFieldSelector": o.DefaultFieldSelector != nil && !o.DefaultFieldSelector.Empty(),
+	}
+	for obj, b := range o.ByObject {
+		out.ByObject[obj] = Selector{Label: b.Label, Field: b.Field}
+		unsupported["ByObject.Namespaces"] = unsupported["ByObject.Namespaces"] || len(b.Namespaces) > 0
+		unsupported["ByObject.Transform"] = unsupported["ByObject.Transform"] || b.Transform != nil
+		unsupported["ByObject.UnsafeDisableDeepCopy"] = unsupported["ByObject.UnsafeDisableDeepCopy"] || b.UnsafeDisableDeepCopy != nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(unsupported)) {
+		if unsupported[name] {
+			return CacheOptions{}, fmt.Errorf("inproc: cache.Options.%s is not supported in-process", name)
+		}
+	}
+	return out, nil
 }
 
 // Cache is a cache.Cache on a core, as one user.
@@ -150,12 +188,28 @@ func (c *Cache) informer(gvk schema.GroupVersionKind, f form, make bool) (*infor
 	if r.Kind == nil || !r.HasVerb("", "list") || !r.HasVerb("", "watch") {
 		return nil, fmt.Errorf("inproc: %s cannot be listed and watched", gvk)
 	}
-	i := newInformer(c, r, f)
+	sel, err := c.selection(gvk, r)
+	if err != nil {
+		return nil, err
+	}
+	i := newInformer(c, r, f, sel)
 	c.informers[key] = i
 	if c.ctx != nil {
 		i.start(c.ctx)
 	}
 	return i, nil
+}
+
+// selection is what ByObject says of a kind; nil if nothing.
+func (c *Cache) selection(gvk schema.GroupVersionKind, r *core.Resource) (*core.Selection, error) {
+	for obj, s := range c.opts.ByObject {
+		if k, err := apiutil.GVKForObject(obj, c.types.scheme); err != nil {
+			return nil, err
+		} else if k == gvk {
+			return c.core.Select(core.Target{Resource: r}, core.ListOptions{LabelSelector: s.Label, FieldSelector: s.Field})
+		}
+	}
+	return nil, nil
 }
 
 // GetInformer implements cache.Informers.
@@ -270,7 +324,7 @@ func (c *Cache) Get(ctx context.Context, key client.ObjectKey, obj client.Object
 		return err
 	}
 	o := (&client.GetOptions{}).ApplyOptions(opts)
-	found := i.cached.Get(storeKey(i.res, key.Namespace, key.Name))
+	found := i.find(storeKey(i.res, key.Namespace, key.Name))
 	if found == nil {
 		return notFound(gvk, key.Name)
 	}

@@ -41,16 +41,11 @@ func (r *registration) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	snap, cursor := i.cached.SnapshotAndCursor(true)
-	snap.Ascend("", "", func(o *core.Object) bool {
-		r.add(o, true)
-		return ctx.Err() == nil
-	})
+	cursor, seen := r.initial(ctx)
+	defer cursor.Close()
 	if ctx.Err() != nil {
 		return
 	}
-	seen := snap.Revision
-	snap = nil
 	close(r.synced)
 
 	var timer clock.Timer
@@ -90,7 +85,47 @@ func (r *registration) run(ctx context.Context) {
 	}
 }
 
+// initial adds what there is, and returns a cursor behind it.
+func (r *registration) initial(ctx context.Context) (*objectcache.Cursor, int64) {
+	i := r.informer
+	add := func(o *core.Object) bool {
+		if i.has(o) {
+			r.add(o, true)
+		}
+		return ctx.Err() == nil
+	}
+	if i.sel != nil {
+		if name, value := i.sel.Index(); name != "" {
+			objs, rev, cursor := i.cached.IndexSnapshotAndCursor(name, value, true)
+			for _, o := range objs {
+				if !add(o) {
+					break
+				}
+			}
+			return cursor, rev
+		}
+	}
+	snap, cursor := i.cached.SnapshotAndCursor(true)
+	snap.Ascend("", "", add)
+	return cursor, snap.Revision
+}
+
 func (r *registration) event(e *objectcache.Event) {
+	if i := r.informer; i.sel != nil {
+		before, now := e.Prev != nil && i.has(e.Prev), !e.Deleted && i.has(e.Object)
+		switch {
+		case !before && !now:
+			return
+		case !before:
+			r.add(e.Object, false)
+			return
+		case !now && !e.Deleted:
+			if obj, err := i.object(e.Gone()); err == nil {
+				r.handler.OnDelete(obj)
+			}
+			return
+		}
+	}
 	switch {
 	case e.Deleted:
 		if obj, err := r.informer.object(e.Object); err == nil {
@@ -129,6 +164,9 @@ func (r *registration) again(ctx context.Context, rev int64) {
 		return
 	}
 	snap.Ascend("", "", func(o *core.Object) bool {
+		if !r.informer.has(o) {
+			return true
+		}
 		if obj, err := r.informer.object(o); err == nil {
 			r.handler.OnUpdate(obj, obj)
 		}

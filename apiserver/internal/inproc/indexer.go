@@ -93,7 +93,7 @@ func (x *indexer) objects(name, value string) ([]*core.Object, error) {
 
 func (x *indexer) namespace(ns string) []*core.Object {
 	var out []*core.Object
-	x.i.cached.Snapshot().Ascend(ns+"/", "", func(o *core.Object) bool {
+	x.i.ascend(ns, func(o *core.Object) bool {
 		out = append(out, o)
 		return true
 	})
@@ -136,6 +136,9 @@ func (l *lazyIndex) catchUp(i *informer) error {
 }
 
 func (l *lazyIndex) add(i *informer, o *core.Object) error {
+	if !i.has(o) {
+		return nil
+	}
 	obj, err := i.object(o)
 	if err != nil {
 		return err
@@ -249,9 +252,8 @@ func (x *indexer) ByIndex(name, value string) ([]any, error) {
 
 // List implements toolscache.Store.
 func (x *indexer) List() []any {
-	snap := x.i.cached.Snapshot()
-	out := make([]any, 0, snap.Len())
-	snap.Ascend("", "", func(o *core.Object) bool {
+	out := []any{}
+	x.i.ascend("", func(o *core.Object) bool {
 		if obj, err := x.i.object(o); err == nil {
 			out = append(out, obj)
 		}
@@ -262,9 +264,8 @@ func (x *indexer) List() []any {
 
 // ListKeys implements toolscache.Store.
 func (x *indexer) ListKeys() []string {
-	snap := x.i.cached.Snapshot()
-	out := make([]string, 0, snap.Len())
-	snap.Ascend("", "", func(o *core.Object) bool {
+	out := []string{}
+	x.i.ascend("", func(o *core.Object) bool {
 		out = append(out, o.Key())
 		return true
 	})
@@ -282,7 +283,7 @@ func (x *indexer) Get(obj any) (item any, exists bool, err error) {
 
 // GetByKey implements toolscache.Store.
 func (x *indexer) GetByKey(key string) (item any, exists bool, err error) {
-	o := x.i.cached.Get(key)
+	o := x.i.find(key)
 	if o == nil {
 		return nil, false, nil
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +30,7 @@ type informer struct {
 	form   form
 	cached *objectcache.Resource
 	index  *indexer
+	sel    *core.Selection // nil: everything
 	synced chan struct{}
 
 	mu       sync.Mutex
@@ -39,9 +42,9 @@ type informer struct {
 
 var _ toolscache.SharedIndexInformer = (*informer)(nil)
 
-func newInformer(c *Cache, r *core.Resource, f form) *informer {
+func newInformer(c *Cache, r *core.Resource, f form, sel *core.Selection) *informer {
 	i := &informer{
-		cache: c, res: r, form: f, cached: c.core.Cached(r), synced: make(chan struct{}), removed: make(chan struct{}),
+		cache: c, res: r, form: f, sel: sel, cached: c.core.Cached(r), synced: make(chan struct{}), removed: make(chan struct{}),
 		handlers: map[*registration]struct{}{},
 	}
 	i.index = &indexer{i: i, indexes: map[string]*lazyIndex{}}
@@ -125,6 +128,37 @@ func (i *informer) stopped() <-chan struct{} {
 }
 
 func (i *informer) object(o *core.Object) (client.Object, error) { return shared(i.res, o, i.form) }
+
+// has reports whether the informer's selection has an object.
+func (i *informer) has(o *core.Object) bool { return i.sel == nil || i.sel.Matches(o) }
+
+// find returns the object of a key, nil if there is none or it is not selected.
+func (i *informer) find(key string) *core.Object {
+	if o := i.cached.Get(key); o != nil && i.has(o) {
+		return o
+	}
+	return nil
+}
+
+// ascend calls yield for the selected objects of a namespace, or of all, in key order.
+func (i *informer) ascend(namespace string, yield func(*core.Object) bool) {
+	prefix := ""
+	if namespace != "" {
+		prefix = namespace + "/"
+	}
+	if i.sel != nil {
+		if name, value := i.sel.Index(); name != "" {
+			objs, _ := i.cached.ByIndex(name, value)
+			for _, o := range objs {
+				if strings.HasPrefix(o.Key(), prefix) && i.has(o) && !yield(o) {
+					return
+				}
+			}
+			return
+		}
+	}
+	i.cached.Snapshot().Ascend(prefix, "", func(o *core.Object) bool { return !i.has(o) || yield(o) })
+}
 
 // AddEventHandler implements cache.Informer.
 func (i *informer) AddEventHandler(h toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {
@@ -255,14 +289,10 @@ func (i *informer) selectObjects(o *client.ListOptions) ([]*core.Object, error) 
 			return nil, err
 		}
 	} else {
-		snap := i.cached.Snapshot()
-		prefix := ""
-		if namespace != "" {
-			prefix = namespace + "/"
-		} else {
-			items = make([]*core.Object, 0, snap.Len())
+		if namespace == "" && i.sel == nil {
+			items = make([]*core.Object, 0, i.cached.Len())
 		}
-		snap.Ascend(prefix, "", func(o *core.Object) bool {
+		i.ascend(namespace, func(o *core.Object) bool {
 			items = append(items, o)
 			return true
 		})
@@ -317,7 +347,7 @@ func (i *informer) byField(field, value, namespace string) ([]*core.Object, erro
 	switch get := i.res.Kind.Fields[field]; {
 	case i.cached.HasIndex(field) && value != "":
 		found, _ := i.cached.ByIndex(field, value)
-		return inNamespace(found, namespace), nil
+		return slices.DeleteFunc(inNamespace(found, namespace), func(o *core.Object) bool { return !i.has(o) }), nil
 	case field == "metadata.name":
 		return i.scan(namespace, func(o client.Object) bool { return o.GetName() == value }), nil
 	case field == "metadata.namespace":
@@ -330,11 +360,7 @@ func (i *informer) byField(field, value, namespace string) ([]*core.Object, erro
 
 func (i *informer) scan(namespace string, match func(client.Object) bool) []*core.Object {
 	var out []*core.Object
-	prefix := ""
-	if namespace != "" {
-		prefix = namespace + "/"
-	}
-	i.cached.Snapshot().Ascend(prefix, "", func(o *core.Object) bool {
+	i.ascend(namespace, func(o *core.Object) bool {
 		if match(o.Object()) {
 			out = append(out, o)
 		}

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -416,5 +417,41 @@ func TestForbidden(t *testing.T) {
 	defer cancel()
 	if err := ca.List(short, &corev1.PodList{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("list: %v", err)
+	}
+}
+
+func TestSelection(t *testing.T) {
+	co := coretest.Start(t, core.Options{})
+	c := newClient(t, co)
+	ctx := context.Background()
+	must(t, c.Create(ctx, pod("ns", "a", "n1")))
+	must(t, c.Create(ctx, pod("ns", "b", "n2")))
+	o, err := inproc.FromOptions(cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Field: fields.OneTermEqualSelector("spec.nodeName", "n1")}}})
+	must(t, err)
+	ca := startCache(t, co, o)
+	inf, err := ca.GetInformer(ctx, &corev1.Pod{})
+	must(t, err)
+	var l log
+	_, err = inf.AddEventHandler(l.handler())
+	must(t, err)
+	l.want(t, "add a true")
+	must(t, c.Create(ctx, pod("ns", "c", "")))
+	must(t, c.Create(ctx, pod("ns", "d", "n1")))
+	must(t, c.SubResource("binding").Create(ctx, pod("ns", "c", ""), &corev1.Binding{Target: corev1.ObjectReference{Name: "n1"}}))
+	must(t, c.SubResource("binding").Create(ctx, pod("ns", "a", ""), &corev1.Binding{Target: corev1.ObjectReference{Name: "n2"}}))
+	must(t, c.Delete(ctx, pod("ns", "d", ""), client.GracePeriodSeconds(0)))
+	must(t, c.Delete(ctx, pod("ns", "b", ""), client.GracePeriodSeconds(0)))
+	l.want(t, "add a true", "add d false", "add c false", "delete a", "delete d")
+	var list corev1.PodList
+	must(t, ca.List(ctx, &list))
+	if len(list.Items) != 1 || list.Items[0].Name != "c" {
+		t.Errorf("%+v", list.Items)
+	}
+	var p corev1.Pod
+	if err := ca.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, &p); !apierrors.IsNotFound(err) {
+		t.Errorf("another node's pod: %v", err)
+	}
+	if _, err := inproc.FromOptions(cache.Options{DefaultNamespaces: map[string]cache.Config{"x": {}}}); err == nil {
+		t.Error("namespaces were accepted")
 	}
 }

@@ -26,6 +26,7 @@ type Cursor struct {
 	bucketName string
 	bucket     *bucket
 	end        uint64 // of the bucket's log when the cursor was made
+	pinEnd     *chunk // where that was, if pinned
 }
 
 // Cursor returns a cursor behind rev. A pinned one never expires: it holds in memory what it has not read.
@@ -72,9 +73,21 @@ func (r *Resource) IndexCursor(rev int64, name, value string) (*Cursor, error) {
 	if rev < r.log.dropped {
 		return nil, ErrExpired
 	}
+	return r.indexCursorLocked(r.log.seqAfter(rev), name, value, false), nil
+}
+
+// IndexSnapshotAndCursor returns what SnapshotAndCursor returns, narrowed to one index value.
+func (r *Resource) IndexSnapshotAndCursor(name, value string, pinned bool) ([]*Object, int64, *Cursor) {
+	rev := r.cache.Revision()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byIndexLocked(name, value), max(rev, r.rev), r.indexCursorLocked(r.log.end, name, value, pinned)
+}
+
+func (r *Resource) indexCursorLocked(seq uint64, name, value string, pinned bool) *Cursor {
 	i := slices.IndexFunc(r.indexes, func(x *index) bool { return x.Name == name })
 	if i < 0 || value == "" {
-		return r.cursorLocked(r.log.seqAfter(rev), false), nil
+		return r.cursorLocked(seq, pinned)
 	}
 	x := r.indexes[i]
 	b := x.bucket(value)
@@ -82,15 +95,19 @@ func (r *Resource) IndexCursor(rev int64, name, value string) (*Cursor, error) {
 		b.log = &eventLog{maxEvents: r.log.maxEvents, maxBytes: r.log.maxBytes, dropped: r.rev}
 	}
 	b.watches++
-	c := &Cursor{res: r, log: &r.log, seq: r.log.seqAfter(rev), catchUp: r.log.end, index: x, bucketName: value, bucket: b, end: b.log.end}
+	c := &Cursor{res: r, log: &r.log, seq: seq, pinned: pinned, catchUp: r.log.end, index: x, bucketName: value, bucket: b, end: b.log.end}
+	if pinned {
+		c.pinEnd = b.log.tail()
+	}
+	c.fix()
 	c.turn()
-	return c, nil
+	return c
 }
 
 // turn moves an index cursor that has read the main log to the bucket's.
 func (c *Cursor) turn() {
 	if c.bucket != nil && c.log == &c.res.log && c.seq >= c.catchUp {
-		c.log, c.seq = c.bucket.log, c.end
+		c.log, c.seq, c.pin = c.bucket.log, c.end, c.pinEnd
 	}
 }
 

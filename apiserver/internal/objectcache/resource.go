@@ -169,7 +169,7 @@ func (r *Resource) SnapshotAt(rev int64) (s *Snapshot, ok bool) {
 	return &Snapshot{Revision: rev, tree: tree}, true
 }
 
-// IndexName reports whether the resource has that index.
+// HasIndex reports whether the resource has that index.
 func (r *Resource) HasIndex(name string) bool {
 	return slices.ContainsFunc(r.indexes, func(x *index) bool { return x.Name == name })
 }
@@ -178,6 +178,11 @@ func (r *Resource) HasIndex(name string) bool {
 func (r *Resource) ByIndex(name, value string) ([]*Object, int64) {
 	rev := r.cache.Revision()
 	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byIndexLocked(name, value), max(rev, r.rev)
+}
+
+func (r *Resource) byIndexLocked(name, value string) []*Object {
 	var out []*Object
 	for _, x := range r.indexes {
 		if x.Name == name {
@@ -189,10 +194,8 @@ func (r *Resource) ByIndex(name, value string) ([]*Object, int64) {
 			}
 		}
 	}
-	rev = max(rev, r.rev)
-	r.mu.RUnlock()
 	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
-	return out, rev
+	return out
 }
 
 // apply records changes of one or several revisions, in order. For a deletion o is the key only. It returns without
