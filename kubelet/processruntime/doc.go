@@ -24,6 +24,14 @@
 //
 // or names a binary that does so in Options.InitPath. Tests do it in TestMain.
 //
+// # Networks
+//
+// With a Network that needs network namespaces, and as root, each pod has one. A Network without (cni/loopback) gives each pod
+// an address of the node's, such as 127.1.0.7: what the pod's processes bind to all addresses is bound to that one, and what
+// they connect to on localhost reaches it, so replicas can listen on one port without any privilege. A supervisor in the shim
+// does so by seccomp's user notification, where kernel and architecture (amd64, arm64) have it; Options.KeepWildcardBinds turns it off.
+// Without a Network all pods share the node's, and their status has no address.
+//
 // # State
 //
 // Everything is below Options.Root: images, and for each sandbox a directory with its configuration, its containers and

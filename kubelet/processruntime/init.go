@@ -53,6 +53,8 @@ func runHelper(role string) error {
 		return box.Init(ctl)
 	case "exec":
 		return box.Exec(ctl)
+	case "plain":
+		return box.Plain(ctl)
 	case "pause":
 		return box.Pause(ctl)
 	case "probe":

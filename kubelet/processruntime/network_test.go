@@ -107,15 +107,38 @@ func TestLoopbackNetwork(t *testing.T) {
 			}
 			inst := instance(t, processruntime.Options{Isolation: isolation, Network: network}, image)
 			seen := make(map[string]bool)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			port := l.Addr().(*net.TCPAddr).Port
+			l.Close()
+			hosts := "cat /etc/hosts"
 			for i := range 3 {
 				name := fmt.Sprintf("pod-%d", i)
-				pod, _ := runPod(ctx, t, inst, name, nil, "cat /etc/hosts", "trap")
+				// All three take one port on "all addresses", which are their own only.
+				pod, id := runPod(ctx, t, inst, name, nil, hosts, fmt.Sprintf("listen %d", port))
 				ip := podIP(ctx, t, inst, pod)
 				if !strings.HasPrefix(ip, "127.201.0.") || seen[ip] {
 					t.Errorf("address of %s is %q, want one of its own", name, ip)
 				}
 				seen[ip] = true
-				log := waitLog(ctx, t, inst, name, "ready")
+				log := waitLog(ctx, t, inst, name, "listening")
+				if got, err := say(ctx, net.JoinHostPort(ip, fmt.Sprint(port))); err != nil || got != "you said hello\n" {
+					t.Errorf("%s answers %q, %v", ip, got, err)
+				}
+				// Within the pod, localhost is the pod.
+				for _, local := range []string{"127.0.0.1", "[::1]"} {
+					out, _, err := inst.Runtime.ExecSync(ctx, id, []string{"/workload", fmt.Sprintf("dial %s:%d", local, port)}, 10*time.Second)
+					if err != nil || string(out) != "you said hello\n" {
+						t.Errorf("%s in %s: %q, %v", local, name, out, err)
+					}
+				}
+				// What is executed in the container is of the pod too: there the port is taken.
+				_, _, err := inst.Runtime.ExecSync(ctx, id, []string{"/workload", fmt.Sprintf("listen %d", port)}, 10*time.Second)
+				if err == nil || !strings.Contains(err.Error(), "address already in use") {
+					t.Errorf("listening twice in %s: %v", name, err)
+				}
 				if isolation != processruntime.IsolationNone && !strings.Contains(log, ip+"\t"+name) {
 					t.Errorf("/etc/hosts has not %s for %s: %s", ip, name, log)
 				}

@@ -52,6 +52,9 @@ type Options struct {
 	RegistryTransport http.RoundTripper
 	// PidsLimit bounds the processes of each container where cgroups are writable; zero sets no limit.
 	PidsLimit int64
+	// KeepWildcardBinds leaves processes alone that listen on all addresses. Otherwise those of a pod that has an
+	// address but no network namespace get the pod's address instead, so that several replicas can listen on one port.
+	KeepWildcardBinds bool
 	// KillOnClose ends all pods with Close, and when this program ends in any other way.
 	KillOnClose bool
 	// StartTimeout bounds the start of a helper. The default is 30 seconds.

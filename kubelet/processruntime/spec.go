@@ -141,6 +141,9 @@ func (b *builder) process() error {
 	}
 	p.UID, p.GID, p.Groups = user.uid, user.gid, user.groups
 	p.Env = b.env(user.home)
+	if rec := b.c.sb.record(); !rec.NetNS && len(rec.IPs) > 0 && rec.IPs[0].Is4() && !b.r.opts.KeepWildcardBinds {
+		p.BindAddr = rec.IPs[0].String()
+	}
 	p.NoNewPrivs = sc.GetNoNewPrivs()
 	if p.Caps, err = capabilities(sc.GetCapabilities(), sc.GetPrivileged()); err != nil {
 		return err

@@ -18,6 +18,7 @@
 //	trap                 prints "ready"; on SIGTERM prints "terminated" and exits 0
 //	ignore               prints "ready" and ignores SIGTERM for ever
 //	listen PORT          answers each line of each TCP connection, for ever
+//	dial ADDRESS         says hello there and prints the answer
 //	child                leaves a process that sleeps for ever in the background
 //	pids                 prints how many processes /proc shows
 //	self                 prints the process's own id

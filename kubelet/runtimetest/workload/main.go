@@ -110,6 +110,16 @@ func command(f []string) (code int, exit bool, err error) {
 		}
 	case "listen":
 		return 0, false, listen(text)
+	case "dial":
+		c, err := net.DialTimeout("tcp", text, 5*time.Second)
+		if err != nil {
+			return 0, false, err
+		}
+		defer c.Close()
+		fmt.Fprintln(c, "hello")
+		line, err := bufio.NewReader(c).ReadString('\n')
+		fmt.Print(line)
+		return 0, false, err
 	case "child":
 		c := exec.Command("/proc/self/exe", "sleep 100000000")
 		return 0, false, c.Start()

@@ -122,6 +122,9 @@ func startExec(ctl *wire.Conn, spec *ExecSpec) (int, error) {
 	if err := p.confine(ownUser); err != nil {
 		return 0, err
 	}
+	if err := p.notifyBinds(ctl); err != nil {
+		return 0, err
+	}
 	switch {
 	case !spec.UserNS:
 		attr.Sys.Credential = &syscall.Credential{Uid: p.UID, Gid: p.GID, Groups: p.Groups}

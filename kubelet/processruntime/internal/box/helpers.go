@@ -101,3 +101,6 @@ func probe(spec ProbeSpec) (rep ProbeReport) {
 	}
 	return rep
 }
+
+// lockThread keeps the caller on its thread for good: the thread's state is not fit for anything else.
+func lockThread() { runtime.LockOSThread() }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +23,7 @@ func Init(ctl *wire.Conn) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
-	// Never unlocked: the thread's state is not fit for anything else.
-	runtime.LockOSThread()
+	lockThread()
 	err := enter(ctl, &spec)
 	if sendErr := ctl.Send(Report{Error: err.Error()}); sendErr != nil {
 		return errors.Join(err, sendErr)
@@ -61,6 +59,9 @@ func enter(ctl *wire.Conn, spec *Spec) error {
 		return err
 	}
 	if err := p.confine(false); err != nil {
+		return err
+	}
+	if err := p.notifyBinds(ctl); err != nil {
 		return err
 	}
 	if err := p.become(spec.UserNS); err != nil {

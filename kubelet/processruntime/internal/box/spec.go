@@ -16,6 +16,8 @@ type Process struct {
 	// Seccomp applies the default filter.
 	Seccomp bool
 	TTY     bool
+	// BindAddr is what a bind to the wildcard address gets instead; empty leaves binds alone.
+	BindAddr string
 }
 
 // Mount is one entry of the container's file system. Type "bind" binds Source.
@@ -76,6 +78,10 @@ type Report struct {
 	// Ready is set once by helpers that stay.
 	Ready bool `json:",omitempty"`
 	Pid   int  `json:",omitempty"`
+	// Binds announces the end on which binds are reported as attached file.
+	Binds bool `json:",omitempty"`
+	// Warning says what the process has to do without.
+	Warning string `json:",omitempty"`
 	// Exited carries the wait status.
 	Exited bool   `json:",omitempty"`
 	Status uint32 `json:",omitempty"`
@@ -94,3 +100,9 @@ type ProbeReport struct {
 
 // HelperName is the first argument of a re-executed helper; its role is the second.
 const HelperName = "keelson-runtime-init"
+
+// PlainSpec is all that "plain" needs: it has its directory, streams and user already.
+type PlainSpec struct {
+	Path    string
+	Process Process
+}

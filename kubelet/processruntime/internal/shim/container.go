@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -213,27 +214,52 @@ func (s *server) launchBoxed(c *container, stdio [3]*os.File) (int, <-chan sysca
 	if err := ctl.Send(spec); err != nil {
 		return fail(err)
 	}
+	if err := untilExec(ctl, spec.Process.BindAddr, func(f *os.File) (err error) {
+		c.pty, err = pollable(f)
+		return err
+	}); err != nil {
+		return fail(err)
+	}
+	return pid, exited, nil
+}
+
+// untilExec follows a helper until it has become the process, which closes its end.
+func untilExec(ctl *wire.Conn, bindAddr string, terminal func(*os.File) error) error {
 	for {
 		var rep box.Report
 		files, err := ctl.Recv(&rep)
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-			return pid, exited, nil
+			return nil
 		}
 		if err != nil {
-			return fail(err)
+			return err
 		}
-		for i, f := range files {
-			if rep.PTY && i == 0 {
-				if c.pty, err = pollable(f); err == nil {
-					continue
-				}
-			}
-			f.Close()
+		switch {
+		case rep.Error != "":
+			err = errors.New(rep.Error)
+		case rep.PTY && len(files) == 1:
+			err = terminal(files[0])
+			files = nil
+		default:
+			files = takeBinds(&rep, files, bindAddr)
 		}
-		if rep.Error != "" {
-			return fail(errors.New(rep.Error))
+		closeAll(files)
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// takeBinds handles what a helper says about binds, and returns the files that are not taken.
+func takeBinds(rep *box.Report, files []*os.File, bindAddr string) []*os.File {
+	if rep.Warning != "" {
+		fmt.Fprintln(os.Stderr, rep.Warning)
+	}
+	if addr, err := netip.ParseAddr(bindAddr); rep.Binds && err == nil && len(files) == 1 {
+		go watchBinds(files[0], addr)
+		return nil
+	}
+	return files
 }
 
 // pollable makes reads of a received terminal end when it is closed.

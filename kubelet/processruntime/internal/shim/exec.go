@@ -82,6 +82,8 @@ func (s *server) exec(conn *wire.Conn, c *container, req *Exec, files []*os.File
 		case rep.Error != "":
 			closeAll(got)
 			return errors.New(rep.Error)
+		case rep.Binds || rep.Warning != "":
+			got = takeBinds(&rep, got, req.Process.BindAddr)
 		case rep.Ready:
 			inner.Store(int64(rep.Pid))
 		case rep.PTY:
@@ -117,7 +119,7 @@ func (s *server) execPlain(conn *wire.Conn, c *container, req *Exec, stdio []uin
 		attr.Sys.Setctty = true
 		files = append(files, slave)
 	}
-	pid, exited, err := s.reaper.spawn(nil, path, p.Args, attr)
+	pid, exited, err := s.spawnPlain(path, p, attr)
 	closeAll(files)
 	if err != nil {
 		return err

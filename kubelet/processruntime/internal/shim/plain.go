@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/keelson/keelson/kubelet/processruntime/internal/box"
+	"github.com/keelson/keelson/kubelet/processruntime/internal/wire"
 )
 
 // Without any privilege a container is a session of ordinary processes. Its program is the one of the
@@ -40,11 +41,53 @@ func (s *server) launchPlain(c *container, stdio [3]*os.File) (int, <-chan sysca
 		attr.Files = []uintptr{slave.Fd(), slave.Fd(), slave.Fd()}
 		attr.Sys.Setctty = true
 	}
-	pid, exited, err := s.reaper.spawn(nil, path, p.Args, attr)
+	return s.spawnPlain(path, p, attr)
+}
+
+// spawnPlain starts a process, through a helper if its binds are to be watched.
+func (s *server) spawnPlain(path string, p *box.Process, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	if p.BindAddr == "" {
+		pid, exited, err := s.reaper.spawn(nil, path, p.Args, attr)
+		if err != nil {
+			err = fmt.Errorf("exec %q: %w", path, err)
+		}
+		return pid, exited, err
+	}
+	ctl, child, err := wire.Pair()
 	if err != nil {
-		return 0, nil, fmt.Errorf("exec %q: %w", path, err)
+		return 0, nil, err
+	}
+	defer ctl.Close()
+	defer child.Close()
+	spec := box.PlainSpec{Path: path, Process: *p}
+	spec.Process.Env = attr.Env
+	attr.Files = append(attr.Files, child.Fd())
+	// The marker is in the helper's environment too, so that it is found should it be left behind.
+	attr.Env = append(helperEnv(), markerOf(attr.Env)...)
+	pid, exited, err := s.reaper.spawn(nil, "/proc/self/exe", []string{box.HelperName, "plain"}, attr)
+	if err != nil {
+		return 0, nil, err
+	}
+	child.Close()
+	err = ctl.Send(spec)
+	if err == nil {
+		err = untilExec(ctl, p.BindAddr, func(f *os.File) error { return f.Close() })
+	}
+	if err != nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		<-exited
+		return 0, nil, err
 	}
 	return pid, exited, nil
+}
+
+func markerOf(env []string) []string {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, Marker+"=") {
+			return []string{kv}
+		}
+	}
+	return nil
 }
 
 func plainAttr(rootfs string, p *box.Process) (*syscall.ProcAttr, string, error) {
