@@ -32,7 +32,7 @@ func NewDispatcher(c cache.Cache) (*Dispatcher, error) {
 	return &Dispatcher{cache: c, pods: map[string]map[types.UID]*corev1.Pod{}, subs: map[string]func(*corev1.Pod, bool){}, synced: make(chan struct{})}, nil
 }
 
-// Run hands out pods until ctx ends.
+// Run hands out pods until ctx ends, which is no error.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	informer, err := d.cache.GetInformer(ctx, &corev1.Pod{})
 	if err != nil {
@@ -53,11 +53,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	defer func() { _ = informer.RemoveEventHandler(reg) }()
 	if !toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
-		return ctx.Err()
+		return nil
 	}
 	close(d.synced)
 	<-ctx.Done()
-	return ctx.Err()
+	return nil
 }
 
 func (d *Dispatcher) event(obj any, deleted bool) {

@@ -108,13 +108,13 @@ func New(c client.WithWatch, ca cache.Cache, rt RuntimeService, im ImageService,
 // NodeName is the name of the kubelet's node.
 func (k *Kubelet) NodeName() string { return k.opts.NodeName }
 
-// Run registers the node and runs its pods until ctx ends, leaving them running. It returns when everything it started has ended, and can be
-// called once.
-func (k *Kubelet) Run(ctx context.Context) error {
+// Run registers the node and runs its pods until ctx ends, which is no error, leaving them running. It returns when everything it started
+// has ended, and can be called once.
+func (k *Kubelet) Run(parent context.Context) error {
 	if k.running.Swap(true) {
 		return errors.New("kubelet: Run was called twice")
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	var group sync.WaitGroup
 	var once sync.Once
@@ -136,8 +136,11 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 	group.Wait()
 	k.operations.Wait()
-	if first != nil {
+	switch {
+	case first != nil:
 		return first
+	case parent.Err() != nil:
+		return nil
 	}
 	return err
 }

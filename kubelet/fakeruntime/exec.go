@@ -99,7 +99,7 @@ func (r *Runtime) Probe(_ context.Context, id, kind string, h corev1.ProbeHandle
 	return true, "", nil
 }
 
-// Run serves exec, attach and port-forward on a loopback address until ctx ends. Everything else works without it.
+// Run serves exec, attach and port-forward on a loopback address until ctx ends, which is no error. Everything else works without it.
 func (r *Runtime) Run(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -128,7 +128,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	_ = server.Close()
 	<-ended
-	return ctx.Err()
+	return nil
 }
 
 func (r *Runtime) server() (streaming.Server, error) {

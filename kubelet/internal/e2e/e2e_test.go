@@ -5,7 +5,9 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"errors"
+	"crypto/tls"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,7 +18,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -48,6 +52,7 @@ type machine struct {
 	client client.WithWatch
 	rt     *processruntime.Runtime
 	dir    string
+	addr   string // of the kubelet
 	stop   func()
 }
 
@@ -124,7 +129,7 @@ func (m *machine) kubelet() {
 	m.t.Helper()
 	ca := m.srv.Cache(apiserver.Admin)
 	k, err := kubelet.New(m.client, ca, m.rt, m.rt, kubelet.Options{NodeName: "node-1", RootDir: filepath.Join(m.dir, "kubelet"), NodeIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
-		ClientCA: m.srv.CA().Pool(), Authorizer: m.srv.Authorizer()})
+		ClientCA: m.srv.CA().Pool()})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -132,9 +137,13 @@ func (m *machine) kubelet() {
 	ended, cached := make(chan error, 1), make(chan error, 1)
 	go func() { cached <- ca.Start(ctx) }()
 	go func() { ended <- k.Run(ctx) }()
+	for k.Addr() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	m.addr = k.Addr().String()
 	m.stop = func() {
 		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
+		if err := <-ended; err != nil {
 			m.t.Errorf("the kubelet ended with %v", err)
 		}
 		<-cached
@@ -250,8 +259,9 @@ func TestRealPods(t *testing.T) {
 	}
 	before := m.wait("probed", "ready", ready)
 
-	// Logs and commands, through the API server.
+	// Logs and commands, through the API server; and a service account that is known but may do nothing.
 	m.streams()
+	m.token()
 
 	// The kubelet comes back: what runs is not touched.
 	m.stop()
@@ -332,5 +342,46 @@ func (m *machine) streams() {
 		if out.String() != "typed" || err == nil || !strings.Contains(err.Error(), "exit code 4") {
 			t.Errorf("%s: %q %v", name, out.String(), err)
 		}
+	}
+}
+
+// token asks the kubelet as a service account, which the kubelet has reviewed by the API server, for what it may and may not see.
+func (m *machine) token() {
+	t := m.t
+	t.Helper()
+	req := &authenticationv1.TokenRequest{}
+	if err := m.client.SubResource("token").Create(m.ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}, req); err != nil {
+		t.Fatal(err)
+	}
+	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	ask := func(token, path string) (int, string) {
+		r, err := http.NewRequestWithContext(m.ctx, http.MethodGet, "https://"+m.addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := hc.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	if code, body := ask("x."+req.Status.Token, "/pods"); code != http.StatusUnauthorized {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := ask(req.Status.Token, "/metrics"); code != http.StatusForbidden || !strings.Contains(body, "user=system:serviceaccount:default:default, verb=get, resource=nodes") {
+		t.Errorf("%d %s", code, body)
+	}
+	m.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes/proxy"}}}},
+		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "nodes"},
+			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: "default"}}})
+	code, body := ask(req.Status.Token, "/pods")
+	if code != http.StatusOK {
+		t.Errorf("%d %s", code, body)
 	}
 }
