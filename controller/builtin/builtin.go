@@ -2,6 +2,8 @@ package builtin
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,6 +39,10 @@ type Options struct {
 	// NodeMaskIPv4 and NodeMaskIPv6 are the lengths of nodes' prefixes; 0 means
 	// 24 and 64.
 	NodeMaskIPv4, NodeMaskIPv6 int
+	// SigningCert and SigningKey sign what CertificateSigningRequests ask for;
+	// required by certificatesigningrequest-controller.
+	SigningCert *x509.Certificate
+	SigningKey  crypto.Signer
 	// NodeGracePeriod is how long a Node may show no life; 0 means 50s.
 	NodeGracePeriod time.Duration
 }

@@ -4,6 +4,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/keelson/keelson/controller/certificates"
 	"github.com/keelson/keelson/controller/clusterroleaggregation"
 	"github.com/keelson/keelson/controller/cronjob"
 	"github.com/keelson/keelson/controller/daemonset"
@@ -93,6 +94,22 @@ func entries() []entry {
 			},
 			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 				return rootca.New(c, cc, rootca.Options{Common: o.Common, CA: o.RootCA})
+			},
+		},
+		{
+			// In kube-controller-manager these are three, to approve, sign and clean.
+			name: "certificatesigningrequest-controller",
+			unmet: func(o Options) string {
+				switch {
+				case o.SigningCert == nil:
+					return "SigningCert"
+				case o.SigningKey == nil:
+					return "SigningKey"
+				}
+				return ""
+			},
+			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+				return certificates.New(c, cc, certificates.Options{Common: o.Common, CA: o.SigningCert, Key: o.SigningKey})
 			},
 		},
 		{

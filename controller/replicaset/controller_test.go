@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,10 +169,10 @@ func TestNoAdoptionByAGhost(t *testing.T) {
 
 func TestFailedCreate(t *testing.T) {
 	controllertest.Run(t, func(e *controllertest.Env) {
-		tried := 0
+		var tried atomic.Int32
 		e.Cluster.React(func(c controllertest.Call) error {
 			if c.Verb == "create" && c.Kind.Kind == "Pod" {
-				tried++
+				tried.Add(1)
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: q"))
 			}
 			return nil
@@ -179,8 +180,8 @@ func TestFailedCreate(t *testing.T) {
 		start(e)
 		e.Create(newSet("web", 100))
 		e.Advance(4 * time.Millisecond)
-		if tried > 2 {
-			t.Errorf("%d pods tried at first, expected slow start with 1 a reconciliation", tried)
+		if n := tried.Load(); n > 2 {
+			t.Errorf("%d pods tried at first, expected slow start with 1 a reconciliation", n)
 		}
 		e.Settle()
 		s := status(e, "web")
