@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"github.com/keelson/keelson/kubelet/processruntime"
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/boltstore"
+	"github.com/keelson/keelson/store/etcdstore"
 	"github.com/keelson/keelson/store/memstore"
 )
 
@@ -121,11 +121,7 @@ func openStore(ctx context.Context, spec, dir string) (store.Store, error) {
 	case "bolt":
 		return boltstore.Open(filepath.Join(dir, "state.db"), boltstore.Options{})
 	case "etcd":
-		return openEtcd(ctx, strings.Split(urls, ","), nil)
+		return etcdstore.New(ctx, strings.Split(urls, ","), etcdstore.Options{})
 	}
 	return nil, errors.New("want memory, bolt or etcd=URL,…")
-}
-
-func openEtcd(context.Context, []string, *tls.Config) (store.Store, error) {
-	return nil, errors.New("not there yet")
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/keelson/keelson/cni/loopback"
 	"github.com/keelson/keelson/cni/routes"
 	"github.com/keelson/keelson/kubelet"
+	"github.com/keelson/keelson/kubelet/criruntime"
 	"github.com/keelson/keelson/kubelet/fakeruntime"
 	"github.com/keelson/keelson/kubelet/processruntime"
 	"github.com/keelson/keelson/proxy"
@@ -108,7 +109,15 @@ func (n *Node) newRuntime(ctx context.Context) (kubelet.RuntimeService, kubelet.
 		return rt, rt, err
 	}
 	if socket, ok := strings.CutPrefix(o.Runtime, "cri="); ok {
-		return nil, nil, fmt.Errorf("cri=%s is not there yet", socket)
+		if !strings.Contains(socket, "://") {
+			socket = "unix://" + socket
+		}
+		rt, err := criruntime.New(ctx, socket, criruntime.Options{Logger: o.Logger.WithName("runtime")})
+		if err != nil {
+			return nil, nil, err
+		}
+		n.closers = append(n.closers, rt.Close)
+		return rt, rt, nil
 	}
 	po := processruntime.Options{Root: filepath.Join(o.Dir, "runtime"), KillOnClose: o.KillPods, Logger: o.Logger.WithName("runtime")}
 	if o.Isolated {
