@@ -44,6 +44,9 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 		return e.List
 	}
 	spec := field.NewPath("spec")
+	opts := OptionsFor(&pod.Spec, &old.Spec)
+	opts.isPod = true
+	e.Add(Validate(&pod.Spec, pod.Name, spec, opts))
 	if !containerUpdates(e, pod.Spec.Containers, old.Spec.Containers, spec.Child("containers")) ||
 		!containerUpdates(e, pod.Spec.InitContainers, old.Spec.InitContainers, spec.Child("initContainers")) ||
 		!deadlineUpdate(e, pod.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, spec.Child("activeDeadlineSeconds")) {
@@ -128,7 +131,6 @@ func addedTolerations(e *validate.Errors, tolerations, old []corev1.Toleration, 
 			return
 		}
 	}
-	e.Add(ValidateTolerations(tolerations, p))
 }
 
 // gatedUpdate: while a pod is held back from scheduling, its node selection may become narrower. What is allowed

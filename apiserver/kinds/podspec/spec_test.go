@@ -214,9 +214,16 @@ func TestUpdates(t *testing.T) {
 	}{
 		{"nothing", nil, func(*corev1.Pod) {}, nil},
 		{"image", nil, func(p *corev1.Pod) { main0(p).Image = "other:2" }, nil},
-		{"no image", nil, func(p *corev1.Pod) { main0(p).Image = "" }, []string{`spec.containers[0].image: Required value`}},
+		{"no image", nil, func(p *corev1.Pod) { main0(p).Image = "" }, []string{`spec.containers[0].image: Required value`, `spec.containers[0].image: Required value`}},
+		{"bad toleration added", nil, func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Operator: "Near"}} }, []string{
+			"spec.tolerations[0].operator: Invalid value: \"Near\": operator must be Exists when `key` is empty",
+			`spec.tolerations[0].operator: Unsupported value: "Near"`,
+		}},
 		{"labels", nil, func(p *corev1.Pod) { p.Labels["x"] = "y" }, nil},
-		{"another container", nil, func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, *main0(p)) }, []string{
+		{"another container", nil, func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, *main0(p))
+			p.Spec.Containers[1].Name = "more"
+		}, []string{
 			`spec.containers: Forbidden: pod updates may not add or remove containers`,
 		}},
 		{"command", nil, func(p *corev1.Pod) { main0(p).Command = []string{"x"} }, []string{`spec: Forbidden: ` + updateRefused + "\n"}},
