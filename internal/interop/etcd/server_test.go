@@ -45,6 +45,10 @@ func child(dir string) error {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = parse("CLIENT_URL"), parse("CLIENT_URL")
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = parse("PEER_URL"), parse("PEER_URL")
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	if cluster := os.Getenv("CLUSTER"); cluster != "" {
+		cfg.Name, cfg.InitialCluster = os.Getenv("NAME"), cluster
+		cfg.TickMs, cfg.ElectionMs = 50, 500
+	}
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return err
@@ -61,19 +65,32 @@ type server struct {
 	url  url.URL
 	cmd  *exec.Cmd
 	in   io.Closer
+	out  *bufio.Scanner
 	once sync.Once
 }
 
 // startEtcd runs an etcd of one member that listens at clientURL.
 func startEtcd(t testing.TB, dir string, clientURL url.URL) *server {
 	t.Helper()
+	peer := freeURL(t)
+	s := launch(t, clientURL, childEnv+"="+dir, "PEER_URL="+peer.String())
+	t.Cleanup(s.stop)
+	if err := s.ready(); err != nil {
+		s.kill()
+		t.Fatal(err)
+	}
+	return s
+}
+
+// launch starts the process of an etcd.
+func launch(t testing.TB, clientURL url.URL, env ...string) *server {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	peer := freeURL(t)
 	s := &server{url: clientURL, cmd: exec.Command(exe)}
-	s.cmd.Env = append(os.Environ(), childEnv+"="+dir, "CLIENT_URL="+clientURL.String(), "PEER_URL="+peer.String())
+	s.cmd.Env = append(append(os.Environ(), "CLIENT_URL="+clientURL.String()), env...)
 	s.cmd.Stderr = os.Stderr
 	in, err := s.cmd.StdinPipe()
 	if err != nil {
@@ -87,14 +104,18 @@ func startEtcd(t testing.TB, dir string, clientURL url.URL) *server {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.stop)
+	s.out = bufio.NewScanner(out)
+	return s
+}
+
+// ready waits until the etcd can be used.
+func (s *server) ready() error {
 	late := time.AfterFunc(60*time.Second, func() { _ = s.cmd.Process.Kill() })
 	defer late.Stop()
-	if lines := bufio.NewScanner(out); !lines.Scan() || lines.Text() != "ready" {
-		s.stop()
-		t.Fatalf("etcd does not start: %q", lines.Text())
+	if !s.out.Scan() || s.out.Text() != "ready" {
+		return fmt.Errorf("etcd does not start: %q", s.out.Text())
 	}
-	return s
+	return nil
 }
 
 // kill ends the etcd at once.
