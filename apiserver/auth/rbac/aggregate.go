@@ -29,7 +29,11 @@ func AggregateAll(ctx context.Context, c client.Client) error {
 		var errs []error
 		for i := range roles.Items {
 			did, err := aggregate(ctx, c, &roles.Items[i], roles.Items)
-			changed = changed || did
+			// In a conflict somebody else aggregates; the next round sees what has become of it.
+			changed = changed || did || apierrors.IsConflict(err)
+			if apierrors.IsConflict(err) {
+				continue
+			}
 			if err != nil && !apierrors.IsNotFound(err) {
 				errs = append(errs, err)
 			}
