@@ -103,9 +103,7 @@ func (k *Kubelet) tryRegister(ctx context.Context, info machine.Info, version *r
 // updateStatus writes the status of want over the node's.
 func (k *Kubelet) updateStatus(ctx context.Context, have, want *corev1.Node) error {
 	changed := have.DeepCopy()
-	info := have.Status.NodeInfo
 	changed.Status.NodeInfo = want.Status.NodeInfo
-	changed.Status.NodeInfo.KubeProxyVersion = info.KubeProxyVersion
 	changed.Status.Capacity = mergeResources(have.Status.Capacity, want.Status.Capacity)
 	changed.Status.Allocatable = mergeResources(have.Status.Allocatable, want.Status.Allocatable)
 	changed.Status.Addresses = want.Status.Addresses

@@ -257,14 +257,7 @@ func (k *Kubelet) runtimeChanged(uid types.UID, labels map[string]string) {
 func (k *Kubelet) watchRuntime(ctx context.Context) error {
 	source, ok := k.runtime.(EventService)
 	if !ok {
-		return k.every(ctx, k.opts.RelistPeriod, func() {
-			if err := k.relist(ctx); err != nil && ctx.Err() == nil {
-				k.log.Error(err, "Listing what runs")
-				k.runtimeError.Store(errPtr(err))
-			} else {
-				k.runtimeError.Store(nil)
-			}
-		})
+		return k.pollRuntime(ctx)
 	}
 	for ctx.Err() == nil {
 		if err := k.relist(ctx); err != nil && ctx.Err() == nil {
@@ -272,12 +265,29 @@ func (k *Kubelet) watchRuntime(ctx context.Context) error {
 			k.sleep(ctx, time.Second)
 			continue
 		}
-		if err := k.takeEvents(ctx, source); err != nil && ctx.Err() == nil {
+		err := k.takeEvents(ctx, source)
+		if status.Code(err) == codes.Unimplemented {
+			// A runtime reached over CRI may turn out to have no events, as containerd without its option.
+			return k.pollRuntime(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			k.log.Error(err, "Watching the runtime's events")
 			k.sleep(ctx, time.Second)
 		}
 	}
 	return ctx.Err()
+}
+
+// pollRuntime lists what runs every RelistPeriod.
+func (k *Kubelet) pollRuntime(ctx context.Context) error {
+	return k.every(ctx, k.opts.RelistPeriod, func() {
+		if err := k.relist(ctx); err != nil && ctx.Err() == nil {
+			k.log.Error(err, "Listing what runs")
+			k.runtimeError.Store(errPtr(err))
+		} else {
+			k.runtimeError.Store(nil)
+		}
+	})
 }
 
 func (k *Kubelet) takeEvents(ctx context.Context, source EventService) error {

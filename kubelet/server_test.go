@@ -6,10 +6,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"math/big"
@@ -22,7 +22,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
@@ -75,13 +74,21 @@ func (a *authority) config(t *testing.T, host, name string, groups ...string) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rest.Config{Host: "https://" + host, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rest.Config{Host: "https://" + host, TLSClientConfig: rest.TLSClientConfig{Insecure: true,
+		CertData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), KeyData: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}}
 }
 
 func get(t *testing.T, c *rest.Config, path string) (int, string) {
 	t.Helper()
-	resp, err := (&http.Client{Transport: c.Transport}).Get(c.Host + path)
+	config, err := rest.TLSConfigFor(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}).Get(c.Host + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +164,7 @@ func TestServer(t *testing.T) {
 	k, auth, _ := serving(t, true, newPod("web", annotate("log-lines", "3")))
 	host := k.Addr().String()
 	admin, nobody := auth.config(t, host, "admin"), auth.config(t, host, "nobody")
-	anonymous := &rest.Config{Host: "https://" + host, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	anonymous := &rest.Config{Host: "https://" + host, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 
 	if code, _ := get(t, anonymous, "/pods"); code != http.StatusUnauthorized {
 		t.Errorf("anonymous: %d", code)
@@ -209,9 +216,6 @@ func TestServer(t *testing.T) {
 func TestStreams(t *testing.T) {
 	k, auth, _ := serving(t, true, newPod("web"))
 	config := auth.config(t, k.Addr().String(), "admin")
-	// The executors make their own connections.
-	inner := config.Transport.(*http.Transport).TLSClientConfig.Certificates[0]
-	tlsConfig := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{inner}}
 	run := func(exec remotecommand.Executor, in string) string {
 		t.Helper()
 		var out bytes.Buffer
@@ -231,8 +235,7 @@ func TestStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rt, up := spdyTransport(t, tlsConfig)
-		exec, err := remotecommand.NewSPDYExecutorForTransports(rt, up, http.MethodPost, u)
+		exec, err := remotecommand.NewSPDYExecutor(config, http.MethodPost, u)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +253,10 @@ func TestStreams(t *testing.T) {
 	}
 
 	// Port forwarding: what is sent comes back.
-	rt, up := spdyTransport(t, tlsConfig)
+	rt, up, err := spdy.RoundTripperFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	u, err := url.Parse(config.Host + "/portForward/default/web")
 	if err != nil {
 		t.Fatal(err)
@@ -268,8 +274,8 @@ func TestStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
-	var stream httpstream.Stream
-	if stream, err = conn.CreateStream(headers); err != nil {
+	stream, err := conn.CreateStream(headers)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.Write([]byte("ping")); err != nil {
@@ -279,15 +285,6 @@ func TestStreams(t *testing.T) {
 	if _, err := io.ReadFull(stream, buf); err != nil || string(buf) != "ping" {
 		t.Errorf("%q %v", buf, err)
 	}
-}
-
-func spdyTransport(t *testing.T, c *tls.Config) (http.RoundTripper, spdy.Upgrader) {
-	t.Helper()
-	up, err := newSPDY(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return up, up
 }
 
 // TestFiles runs a pod with everything that needs files.

@@ -44,7 +44,7 @@ func (k *Kubelet) startContainer(ctx context.Context, rec *record, pod *corev1.P
 	if err != nil {
 		return fail(podstate.ReasonCreateConfigError, err)
 	}
-	image, ferr := k.images.Ensure(ctx, images.Request{Image: c.Image, Policy: c.ImagePullPolicy, Namespace: pod.Namespace, Secrets: k.pullSecrets(pod), Sandbox: sandboxConfig, Key: string(pod.UID) + "/" + c.Name},
+	image, ferr := k.images.Ensure(ctx, images.Request{Image: c.Image, Policy: c.ImagePullPolicy, Namespace: pod.Namespace, Secrets: k.pullSecrets(pod), Sandbox: sandboxConfig},
 		event)
 	if ferr != nil {
 		if ctx.Err() != nil {

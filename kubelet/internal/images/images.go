@@ -48,7 +48,6 @@ type Request struct {
 	// Secrets are names of pull secrets in Namespace.
 	Secrets []string
 	Sandbox *runtimeapi.PodSandboxConfig
-	Key     string
 }
 
 // Image is what was found or pulled.

@@ -49,9 +49,7 @@ func (n *node) decide() {
 		for _, key := range n.last.Cancel {
 			n.cancel(key)
 		}
-		for _, a := range n.last.Actions {
-			n.pending = append(n.pending, a)
-		}
+		n.pending = append(n.pending, n.last.Actions...)
 		if !n.auto || len(n.pending) == 0 {
 			if len(n.last.Cancel) == 0 {
 				return
