@@ -153,8 +153,8 @@ func (s *Server) kubernetesService(ctx context.Context, c client.Client, adverti
 	return s.endpointSlice(ctx, c, advertise)
 }
 
+//nolint:staticcheck // Endpoints are deprecated, but clients of this one remain
 func (s *Server) endpoints(ctx context.Context, c client.Client, at netip.AddrPort) error {
-	//nolint:staticcheck // Endpoints are deprecated, but clients of this one remain
 	want := []corev1.EndpointSubset{{
 		Addresses: []corev1.EndpointAddress{{IP: at.Addr().String()}},
 		Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(at.Port()), Protocol: corev1.ProtocolTCP}},

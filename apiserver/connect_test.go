@@ -196,7 +196,6 @@ func TestPortForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, dialer := range map[string]portforwardDialer{"spdy": overSPDY, "websocket": tunnelled} {
-
 		t.Run(name, func(t *testing.T) {
 			stop, ready := make(chan struct{}), make(chan struct{})
 			fw, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{"0:7777"}, stop, ready, io.Discard, io.Discard)

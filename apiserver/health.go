@@ -38,7 +38,7 @@ func (s *Server) extraPaths() map[string]http.Handler {
 		"/openid/v1/jwks": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/jwk-set+json")
 			w.Header().Set("Cache-Control", "public, max-age=3600")
-			w.Write(s.tokens.Keys())
+			_, _ = w.Write(s.tokens.Keys())
 		}),
 		"/.well-known/openid-configuration": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			base := s.URL()
@@ -52,7 +52,7 @@ func (s *Server) extraPaths() map[string]http.Handler {
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Cache-Control", "public, max-age=3600")
-			w.Write(doc)
+			_, _ = w.Write(doc)
 		}),
 	}
 }

@@ -6,7 +6,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // portforward still speaks it
 )
 
 func tokenRequest() *authenticationv1.TokenRequest { return &authenticationv1.TokenRequest{} }

@@ -63,7 +63,7 @@ func (s *Server) WriteKubeconfig(file string, u user.Info) error {
 	if err != nil {
 		return fmt.Errorf("apiserver: kubeconfig: %w", err)
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // fails once it is renamed
 	_, err = f.Write(b)
 	if cerr := f.Close(); err == nil {
 		err = cerr

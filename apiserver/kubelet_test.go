@@ -32,7 +32,6 @@ type kubelet struct {
 
 	mu    sync.Mutex
 	users map[string]bool
-	sizes []remotecommand.TerminalSize
 	log   string // query of the last request for logs
 }
 

@@ -19,10 +19,10 @@ import (
 )
 
 // listen opens the sockets.
-func (s *Server) listen() ([]net.Listener, error) {
+func (s *Server) listen(ctx context.Context) ([]net.Listener, error) {
 	all := slices.Clone(s.opts.Listeners)
 	for _, addr := range s.opts.Listen {
-		l, err := net.Listen("tcp", addr)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			for _, l := range all {
 				l.Close()

@@ -114,7 +114,7 @@ func (w *memoryResponse) Write(b []byte) (int, error) {
 	if w.pipe != nil {
 		return w.pipe.Write(b)
 	}
-	w.buf.Write(b)
+	_, _ = w.buf.Write(b)
 	if w.buf.Len() > streamAbove {
 		return len(b), w.stream()
 	}
@@ -248,7 +248,7 @@ func (w *memoryResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	here, there := net.Pipe()
 	go func() {
 		br := bufio.NewReader(there)
-		resp, err := http.ReadResponse(br, w.req)
+		resp, err := http.ReadResponse(br, w.req) //nolint:bodyclose // the caller of RoundTrip does
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.given = true

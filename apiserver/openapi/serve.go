@@ -63,7 +63,7 @@ func (s *Spec) serveIndex(w http.ResponseWriter) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(b)
+	_, _ = w.Write(b)
 }
 
 func (s *Spec) serve(w http.ResponseWriter, r *http.Request, d *document, etag, protobuf string,
@@ -111,7 +111,7 @@ func (s *Spec) serve(w http.ResponseWriter, r *http.Request, d *document, etag, 
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		w.Write(body)
+		_, _ = w.Write(body)
 	}
 }
 

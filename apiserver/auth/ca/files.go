@@ -61,7 +61,7 @@ func writeFile(file string, data []byte, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // fails once it is renamed
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(mode)

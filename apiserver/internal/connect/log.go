@@ -66,7 +66,7 @@ func (c *Connector) log(w http.ResponseWriter, r *http.Request, cr httpapi.Conne
 	var out io.Writer = w
 	if o.Follow {
 		out = flusher{w, http.NewResponseController(w)}
-		out.Write(nil)
+		_, _ = out.Write(nil)
 	}
 	_, err = io.Copy(out, resp.Body)
 	return err

@@ -149,7 +149,7 @@ func (c *Connector) tunnel(w http.ResponseWriter, r *http.Request, u *url.URL) e
 			protocols = append(protocols, inner)
 		}
 	}
-	backend, resp, err := c.upgrade(r, u, protocols[0])
+	backend, resp, err := c.upgrade(r, u, protocols[0]) //nolint:bodyclose // it is backend
 	if err != nil {
 		return err
 	}

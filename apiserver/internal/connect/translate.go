@@ -79,11 +79,11 @@ func (c *Connector) translate(w http.ResponseWriter, r *http.Request, u *url.URL
 	// The empty message tells the client that it is connected.
 	switch {
 	case s.stdout:
-		ch[channelStdout].Write(nil)
+		_, _ = ch[channelStdout].Write(nil)
 	case s.stderr:
-		ch[channelStderr].Write(nil)
+		_, _ = ch[channelStderr].Write(nil)
 	default:
-		ch[channelError].Write(nil)
+		_, _ = ch[channelError].Write(nil)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -172,6 +172,6 @@ func writeStatus(w io.Writer, err error) {
 	}
 	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: corev1.SchemeGroupVersion.String()}
 	if b, err := json.Marshal(status); err == nil {
-		w.Write(b) // the client may be gone
+		_, _ = w.Write(b) // the client may be gone
 	}
 }

@@ -51,12 +51,10 @@ func partialObject(o *core.Object, version string) *core.Object {
 	return o.Derived(partialKey(version), func() any { return objectcache.Transient(partialOf(o, version)) }).(*core.Object)
 }
 
-var (
-	defaultColumns = []metav1.TableColumnDefinition{
-		{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
-		{Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]},
-	}
-)
+var defaultColumns = []metav1.TableColumnDefinition{
+	{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
+	{Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]},
+}
 
 // table makes a table of some objects; header says whether its columns are described.
 func (h *Handler) table(res *core.Resource, version string, items []*core.Object, include metav1.IncludeObjectPolicy, header bool) (*metav1.Table, error) {

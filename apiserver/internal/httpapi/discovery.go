@@ -235,6 +235,6 @@ func (h *Handler) writeTyped(w http.ResponseWriter, r *http.Request, a accepted,
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		w.Write(body)
+		_, _ = w.Write(body)
 	}
 }

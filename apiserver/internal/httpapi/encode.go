@@ -77,9 +77,9 @@ func (h *Handler) writeBody(w http.ResponseWriter, r *http.Request, code int, a 
 			return
 		}
 		z := h.gzip(w)
-		z.Write(body)
+		_, _ = z.Write(body)
 		if newline {
-			z.Write(newlineBytes)
+			_, _ = z.Write(newlineBytes)
 		}
 		h.closeGzip(z)
 		return
@@ -93,9 +93,9 @@ func (h *Handler) writeBody(w http.ResponseWriter, r *http.Request, code int, a 
 	if r.Method == http.MethodHead {
 		return
 	}
-	w.Write(body)
+	_, _ = w.Write(body)
 	if newline {
-		w.Write(newlineBytes)
+		_, _ = w.Write(newlineBytes)
 	}
 }
 
@@ -190,7 +190,7 @@ func (h *Handler) writeListJSON(w http.ResponseWriter, r *http.Request, res *cor
 	defer h.buffers.Put(buf)
 	header := w.Header()
 	header.Set("Content-Type", mediaJSON)
-	out, started := http.ResponseWriter(w), false
+	started := false
 	var z *gzip.Writer
 	write := func(b []byte) []byte {
 		if !started {
@@ -205,9 +205,9 @@ func (h *Handler) writeListJSON(w http.ResponseWriter, r *http.Request, res *cor
 		switch {
 		case r.Method == http.MethodHead:
 		case z != nil:
-			z.Write(b)
+			_, _ = z.Write(b)
 		default:
-			out.Write(b)
+			_, _ = w.Write(b)
 		}
 		return b[:0]
 	}
@@ -224,7 +224,7 @@ func (h *Handler) writeListJSON(w http.ResponseWriter, r *http.Request, res *cor
 		header.Set("Content-Length", strconv.Itoa(len(b)))
 		w.WriteHeader(http.StatusOK)
 		if r.Method != http.MethodHead {
-			w.Write(b)
+			_, _ = w.Write(b)
 		}
 	} else {
 		write(b)
@@ -281,9 +281,9 @@ func (h *Handler) writeListProto(w http.ResponseWriter, r *http.Request, res *co
 			return nil
 		}
 		z := h.gzip(w)
-		z.Write(head)
-		z.Write(raw)
-		z.Write(tail)
+		_, _ = z.Write(head)
+		_, _ = z.Write(raw)
+		_, _ = z.Write(tail)
 		h.closeGzip(z)
 		return nil
 	}
@@ -292,8 +292,8 @@ func (h *Handler) writeListProto(w http.ResponseWriter, r *http.Request, res *co
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	w.Write(head)
-	w.Write(raw)
-	w.Write(tail)
+	_, _ = w.Write(head)
+	_, _ = w.Write(raw)
+	_, _ = w.Write(tail)
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
 )
 
@@ -227,7 +228,8 @@ func TestWebSocketWatch(t *testing.T) {
 
 // Answers are compressed for clients elsewhere, if they are large and the client asks.
 func TestCompression(t *testing.T) {
-	f := serve(t, nil)
+	// Ages in tables must not change between two answers.
+	f := serve(t, func(o *Options) { o.Clock = clocktesting.NewFakePassiveClock(time.Now()) })
 	for i := range 60 {
 		resp, body := f.do(t, "POST", leasesPath, fmt.Sprintf(`{"metadata":{"name":"n%d","annotations":{"pad":%q}}}`, i, strings.Repeat("x", 4000)))
 		if resp.StatusCode != 201 {
