@@ -68,25 +68,37 @@ func TestEviction(t *testing.T) {
 		{name: "no budget"},
 		{name: "allowed", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", nil)}},
 		{name: "dry run", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", nil)}, dryRun: true, left: 1},
-		{name: "used up", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed, b.Status.CurrentHealthy = 0, 2 })},
-			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b needs 2 healthy pods and has 2 currently"},
-		{name: "not observed yet", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Generation = 2 })},
-			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b is still being processed by the server.", left: 1},
-		{name: "negative", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed = -1 })},
-			code: 403, message: `poddisruptionbudgets.policy "b" is forbidden: pdb disruptions allowed is negative`, left: -1},
-		{name: "two budgets", budgets: []*policyv1.PodDisruptionBudget{newBudget("a", nil), newBudget("b", nil)},
-			code: 500, message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", left: 1},
+		{
+			name: "used up", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed, b.Status.CurrentHealthy = 0, 2 })},
+			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b needs 2 healthy pods and has 2 currently",
+		},
+		{
+			name: "not observed yet", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Generation = 2 })},
+			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b is still being processed by the server.", left: 1,
+		},
+		{
+			name: "negative", budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed = -1 })},
+			code: 403, message: `poddisruptionbudgets.policy "b" is forbidden: pdb disruptions allowed is negative`, left: -1,
+		},
+		{
+			name: "two budgets", budgets: []*policyv1.PodDisruptionBudget{newBudget("a", nil), newBudget("b", nil)},
+			code: 500, message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", left: 1,
+		},
 		{name: "pending", pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed = 0 })}},
 		{name: "succeeded", pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed = 0 })}},
 		{name: "unhealthy with enough healthy", pod: notReady, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed = 0 })}},
-		{name: "unhealthy without", pod: notReady, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed, b.Status.CurrentHealthy = 0, 1 })},
-			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b needs 2 healthy pods and has 1 currently"},
+		{
+			name: "unhealthy without", pod: notReady, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) { b.Status.DisruptionsAllowed, b.Status.CurrentHealthy = 0, 1 })},
+			code: 429, message: "Cannot evict pod as it would violate the pod's disruption budget.", cause: "The disruption budget b needs 2 healthy pods and has 1 currently",
+		},
 		{name: "unhealthy, always allowed", pod: notReady, budgets: []*policyv1.PodDisruptionBudget{newBudget("b", func(b *policyv1.PodDisruptionBudget) {
 			b.Status.DisruptionsAllowed, b.Status.CurrentHealthy = 0, 1
 			b.Spec.UnhealthyPodEvictionPolicy = ptr.To(policyv1.AlwaysAllow)
 		})}},
-		{name: "another pod of that name", options: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(types.UID("u2"))}}, code: 409,
-			message: `Operation cannot be fulfilled on pods "web": the UID in the precondition (u2) does not match the UID in record (u1). The object might have been deleted and then recreated`},
+		{
+			name: "another pod of that name", options: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(types.UID("u2"))}}, code: 409,
+			message: `Operation cannot be fulfilled on pods "web": the UID in the precondition (u2) does not match the UID in record (u1). The object might have been deleted and then recreated`,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := newMemory(runningPod("web", tc.pod))

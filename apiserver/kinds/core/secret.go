@@ -67,7 +67,8 @@ func secret() *kind.Kind {
 		},
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), table.Text("Type", corev1.Secret{}.SwaggerDoc()["type"]),
-			{Name: "Data", Type: "string", Description: corev1.Secret{}.SwaggerDoc()["data"]}, table.Age(),
+			{Name: "Data", Type: "string", Description: corev1.Secret{}.SwaggerDoc()["data"]},
+			table.Age(),
 		},
 		Row: typed.Row(func(s *corev1.Secret) []any {
 			return []any{s.Name, string(s.Type), int64(len(s.Data)), table.Since(s.CreationTimestamp)}

@@ -168,21 +168,33 @@ func TestServiceAllocation(t *testing.T) {
 		mutate func(s *corev1.Service)
 		want   string
 	}{
-		{"same address", func(s *corev1.Service) { s.Spec.ClusterIP = web.Spec.ClusterIP },
-			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["` + web.Spec.ClusterIP + `"]: failed to allocate IP ` + web.Spec.ClusterIP + `: provided IP is already allocated`},
-		{"address outside", func(s *corev1.Service) { s.Spec.ClusterIP = "1.2.3.4" },
-			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["1.2.3.4"]: failed to allocate IP 1.2.3.4: the provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/24`},
-		{"same node port", func(s *corev1.Service) {
-			s.Spec.Type = "NodePort"
-			s.Spec.Ports[0].NodePort = web.Spec.Ports[0].NodePort
+		{
+			"same address", func(s *corev1.Service) { s.Spec.ClusterIP = web.Spec.ClusterIP },
+			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["` + web.Spec.ClusterIP + `"]: failed to allocate IP ` + web.Spec.ClusterIP + `: provided IP is already allocated`,
 		},
-			fmt.Sprintf(`Service "other" is invalid: spec.ports[0].nodePort: Invalid value: %d: provided port is already allocated`, web.Spec.Ports[0].NodePort)},
-		{"node port outside", func(s *corev1.Service) { s.Spec.Type = "NodePort"; s.Spec.Ports[0].NodePort = 80 },
-			`Service "other" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767`},
-		{"other family", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv6"} },
-			`Service "other" is invalid: spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster`},
-		{"dual-stack", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack) },
-			`Service "other" is invalid: spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services`},
+		{
+			"address outside", func(s *corev1.Service) { s.Spec.ClusterIP = "1.2.3.4" },
+			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["1.2.3.4"]: failed to allocate IP 1.2.3.4: the provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/24`,
+		},
+		{
+			"same node port", func(s *corev1.Service) {
+				s.Spec.Type = "NodePort"
+				s.Spec.Ports[0].NodePort = web.Spec.Ports[0].NodePort
+			},
+			fmt.Sprintf(`Service "other" is invalid: spec.ports[0].nodePort: Invalid value: %d: provided port is already allocated`, web.Spec.Ports[0].NodePort),
+		},
+		{
+			"node port outside", func(s *corev1.Service) { s.Spec.Type = "NodePort"; s.Spec.Ports[0].NodePort = 80 },
+			`Service "other" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767`,
+		},
+		{
+			"other family", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv6"} },
+			`Service "other" is invalid: spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster`,
+		},
+		{
+			"dual-stack", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack) },
+			`Service "other" is invalid: spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services`,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := create(t, m, k, newService("other", tc.mutate))

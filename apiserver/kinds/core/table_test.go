@@ -163,8 +163,10 @@ func TestPodRows(t *testing.T) {
 			}
 		})
 	}
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", CreationTimestamp: metav1.NewTime(time.Now().Add(-49 * time.Hour))}, Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}, NominatedNodeName: "m", Conditions: []corev1.PodCondition{{Type: "a", Status: corev1.ConditionTrue}}}}
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", CreationTimestamp: metav1.NewTime(time.Now().Add(-49 * time.Hour))}, Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}, NominatedNodeName: "m", Conditions: []corev1.PodCondition{{Type: "a", Status: corev1.ConditionTrue}}},
+	}
 	if got, want := line(k, p), "p | 0/0 | Running | 0 | 2d1h | (10.0.0.1) | (n) | (m) | (1/2)"; got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -191,8 +193,10 @@ func TestRows(t *testing.T) {
 			Type: "NodePort", ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"}, Ports: []corev1.ServicePort{{Port: 80, NodePort: 30080, Protocol: "TCP"}, {Port: 53, Protocol: "UDP"}}, Selector: map[string]string{"a": "b"},
 		}}, "s | NodePort | 10.96.0.1 | <none> | 80:30080/TCP,53/UDP | <unknown> | (a=b)"},
 		{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: corev1.ServiceSpec{Type: "LoadBalancer", ClusterIPs: []string{"10.96.0.1"}}}, "s | LoadBalancer | 10.96.0.1 | <pending> | <none> | <unknown> | (<none>)"},
-		{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: corev1.ServiceSpec{Type: "LoadBalancer", ExternalIPs: []string{"1.1.1.1"}},
-			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "2.2.2.2"}, {Hostname: "h"}}}}}, "s | LoadBalancer | <none> | 2.2.2.2,h,1.1.1.1 | <none> | <unknown> | (<none>)"},
+		{&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: corev1.ServiceSpec{Type: "LoadBalancer", ExternalIPs: []string{"1.1.1.1"}},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "2.2.2.2"}, {Hostname: "h"}}}},
+		}, "s | LoadBalancer | <none> | 2.2.2.2,h,1.1.1.1 | <none> | <unknown> | (<none>)"},
 		{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: corev1.ServiceSpec{Type: "ExternalName", ExternalName: "example.org"}}, "s | ExternalName | <none> | example.org | <none> | <unknown> | (<none>)"},
 		{&corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "e"}}, "e | <none> | <unknown>"},
 		{&corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "e"}, Subsets: []corev1.EndpointSubset{{

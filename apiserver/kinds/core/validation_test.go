@@ -314,7 +314,10 @@ func TestLimitsAndQuotas(t *testing.T) {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	check(t, limits, &corev1.LimitRange{Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
-		{Type: "Pod", Default: list("cpu=1"), Min: list("cpu=2"), Max: list("cpu=1")}, {Type: "Pod"}, {Type: "Thing"}, {Type: "PersistentVolumeClaim"},
+		{Type: "Pod", Default: list("cpu=1"), Min: list("cpu=2"), Max: list("cpu=1")},
+		{Type: "Pod"},
+		{Type: "Thing"},
+		{Type: "PersistentVolumeClaim"},
 		{Type: "Container", Max: list("cpu=1"), Default: list("cpu=2"), DefaultRequest: list("cpu=3"), MaxLimitRequestRatio: list("cpu=500m")},
 	}}}, nil, []string{
 		"spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",

@@ -215,7 +215,7 @@ func (c *check) resourceFieldRef(ref *corev1.ResourceFieldSelector, volume bool,
 		return
 	}
 	const byteUnits = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei"
-	units, what := byteUnits, ""
+	var what string
 	switch {
 	case strings.HasSuffix(ref.Resource, ".cpu"):
 		if s := ref.Divisor.String(); s != "1m" && s != "1" {
@@ -231,10 +231,10 @@ func (c *check) resourceFieldRef(ref *corev1.ResourceFieldSelector, volume bool,
 	default:
 		return
 	}
-	for _, unit := range strings.Split(units, ", ") {
+	for _, unit := range strings.Split(byteUnits, ", ") {
 		if ref.Divisor.String() == unit {
 			return
 		}
 	}
-	c.Invalid(p.Child("divisor"), ref.Resource, fmt.Sprintf("only divisor's values %s are supported with the %s resource", units, what))
+	c.Invalid(p.Child("divisor"), ref.Resource, fmt.Sprintf("only divisor's values %s are supported with the %s resource", byteUnits, what))
 }

@@ -148,7 +148,8 @@ func TestEnvironment(t *testing.T) {
 		}},
 		{"every source", func(p *corev1.Pod) {
 			main0(p).Env = []corev1.EnvVar{
-				{Name: "A", ValueFrom: ref("metadata.labels['app']")}, {Name: "B", ValueFrom: ref("status.podIPs")},
+				{Name: "A", ValueFrom: ref("metadata.labels['app']")},
+				{Name: "B", ValueFrom: ref("status.podIPs")},
 				{Name: "C", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu", Divisor: resource.MustParse("1m")}}},
 				{Name: "D", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "k"}}},
 				{Name: "E", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "k"}}},
@@ -156,8 +157,11 @@ func TestEnvironment(t *testing.T) {
 		}, nil},
 		{"bad sources", func(p *corev1.Pod) {
 			main0(p).Env = []corev1.EnvVar{
-				{Name: "A", ValueFrom: ref("spec.foo")}, {Name: "B", ValueFrom: ref("status.phase")}, {Name: "C", ValueFrom: ref("metadata.name['x']")},
-				{Name: "D", ValueFrom: &corev1.EnvVarSource{}}, {Name: "E", Value: "v", ValueFrom: ref("metadata.name")},
+				{Name: "A", ValueFrom: ref("spec.foo")},
+				{Name: "B", ValueFrom: ref("status.phase")},
+				{Name: "C", ValueFrom: ref("metadata.name['x']")},
+				{Name: "D", ValueFrom: &corev1.EnvVarSource{}},
+				{Name: "E", Value: "v", ValueFrom: ref("metadata.name")},
 				{Name: "F", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.disk"}}},
 				{Name: "G", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu", Divisor: resource.MustParse("10m")}}},
 				{Name: "H", ValueFrom: &corev1.EnvVarSource{FieldRef: ref("metadata.name").FieldRef, SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "k/"}}},
@@ -175,7 +179,8 @@ func TestEnvironment(t *testing.T) {
 		}},
 		{"env from", func(p *corev1.Pod) {
 			main0(p).EnvFrom = []corev1.EnvFromSource{
-				{}, {ConfigMapRef: &corev1.ConfigMapEnvSource{}},
+				{},
+				{ConfigMapRef: &corev1.ConfigMapEnvSource{}},
 				{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}, ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}},
 			}
 		}, []string{

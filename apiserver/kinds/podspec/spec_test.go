@@ -57,7 +57,10 @@ func TestScalars(t *testing.T) {
 		}},
 		{"tolerations", func(p *corev1.Pod) {
 			p.Spec.Tolerations = []corev1.Toleration{
-				{Operator: "Exists"}, {Operator: "Equal", Value: "x"}, {Key: "a", Operator: "Exists", Value: "x"}, {Key: "a", TolerationSeconds: ptr.To[int64](3)},
+				{Operator: "Exists"},
+				{Operator: "Equal", Value: "x"},
+				{Key: "a", Operator: "Exists", Value: "x"},
+				{Key: "a", TolerationSeconds: ptr.To[int64](3)},
 				{Key: "a b", Operator: "Gt", Effect: "No"},
 			}
 		}, []string{
@@ -148,7 +151,10 @@ func TestAffinity(t *testing.T) {
 			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 				RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 					MatchExpressions: []corev1.NodeSelectorRequirement{
-						{Key: "a", Operator: "In"}, {Key: "a", Operator: "Exists", Values: []string{"x"}}, {Key: "a", Operator: "Gt", Values: []string{"1", "2"}}, {Key: "a", Operator: "Like"},
+						{Key: "a", Operator: "In"},
+						{Key: "a", Operator: "Exists", Values: []string{"x"}},
+						{Key: "a", Operator: "Gt", Values: []string{"1", "2"}},
+						{Key: "a", Operator: "Like"},
 						{Key: "a", Operator: "In", Values: []string{"b c"}},
 					},
 					MatchFields: []corev1.NodeSelectorRequirement{{Key: "spec.x", Operator: "In", Values: []string{"n"}}},

@@ -462,11 +462,19 @@ func forbidUnlessZero(e *validate.Errors, meta metav1.ObjectMeta, p *field.Path,
 		name string
 		set  bool
 	}{
-		{"name", meta.Name != ""}, {"generateName", meta.GenerateName != ""}, {"namespace", meta.Namespace != ""},
-		{"selfLink", meta.SelfLink != ""}, {"uid", meta.UID != ""}, {"resourceVersion", meta.ResourceVersion != ""},
-		{"generation", meta.Generation != 0}, {"creationTimestamp", !meta.CreationTimestamp.IsZero()},
-		{"deletionTimestamp", meta.DeletionTimestamp != nil}, {"deletionGracePeriodSeconds", meta.DeletionGracePeriodSeconds != nil},
-		{"ownerReferences", meta.OwnerReferences != nil}, {"finalizers", meta.Finalizers != nil}, {"managedFields", meta.ManagedFields != nil},
+		{"name", meta.Name != ""},
+		{"generateName", meta.GenerateName != ""},
+		{"namespace", meta.Namespace != ""},
+		{"selfLink", meta.SelfLink != ""},
+		{"uid", meta.UID != ""},
+		{"resourceVersion", meta.ResourceVersion != ""},
+		{"generation", meta.Generation != 0},
+		{"creationTimestamp", !meta.CreationTimestamp.IsZero()},
+		{"deletionTimestamp", meta.DeletionTimestamp != nil},
+		{"deletionGracePeriodSeconds", meta.DeletionGracePeriodSeconds != nil},
+		{"ownerReferences", meta.OwnerReferences != nil},
+		{"finalizers", meta.Finalizers != nil},
+		{"managedFields", meta.ManagedFields != nil},
 	} {
 		if f.set {
 			e.Forbidden(p.Child(f.name), text)
