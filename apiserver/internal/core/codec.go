@@ -48,10 +48,11 @@ type codec struct {
 	kind     *kind.Kind
 	scheme   *runtime.Scheme
 	envelope []byte
+	shared   *interner
 }
 
-func newCodec(k *kind.Kind, scheme *runtime.Scheme) *codec {
-	return &codec{kind: k, scheme: scheme, envelope: envelopeOf(k.GVK)}
+func newCodec(k *kind.Kind, scheme *runtime.Scheme, shared *interner) *codec {
+	return &codec{kind: k, scheme: scheme, envelope: envelopeOf(k.GVK), shared: shared}
 }
 
 // encode returns the stored form of obj, whose resourceVersion and selfLink it clears.
@@ -129,6 +130,9 @@ func (c *codec) decodeAs(gvk schema.GroupVersionKind, fill func(client.Object) e
 	obj.GetObjectKind().SetGroupVersionKind(c.kind.GVK)
 	if c.kind.Default != nil {
 		c.kind.Default(obj)
+	}
+	if _, ok := obj.(*unstructured.Unstructured); !ok {
+		c.shared.share(obj)
 	}
 	return obj, nil
 }

@@ -30,6 +30,7 @@ type Core struct {
 	managed   *fieldManagers
 	access    kind.Access
 	names     fieldNames
+	shared    *interner
 }
 
 // stored is what all versions of a kind share.
@@ -48,7 +49,7 @@ func New(o Options) (*Core, error) {
 		return nil, err
 	}
 	c := &Core{
-		opts: o, scheme: o.Scheme,
+		opts: o, scheme: o.Scheme, shared: newInterner(),
 		byGVR: map[schema.GroupVersionResource]*Resource{},
 		byGVK: map[schema.GroupVersionKind]*Resource{},
 	}
@@ -87,7 +88,7 @@ func (c *Core) addGroup(g kind.Group) error {
 		if err := checkKind(k, c.scheme); err != nil {
 			return err
 		}
-		s := &stored{kind: k, codec: newCodec(k, c.scheme), shape: shapeOf(k, c.scheme)}
+		s := &stored{kind: k, codec: newCodec(k, c.scheme, c.shared), shape: shapeOf(k, c.scheme)}
 		prefix := k.StorePrefix
 		if prefix == "" {
 			prefix = k.Resource

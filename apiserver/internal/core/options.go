@@ -34,7 +34,8 @@ type Options struct {
 	// MaxObjectBytes bounds a stored object; default 1.5 MiB, as etcd's requests.
 	MaxObjectBytes int
 	// HistoryEvents and HistoryBytes bound, per resource, the events kept for watches from older
-	// revisions; defaults 16384 and 16 MiB of superseded objects.
+	// revisions; defaults 16384 and 8 MiB of superseded objects as stored (decoded
+	// they take several times that).
 	HistoryEvents int
 	HistoryBytes  int64
 
@@ -57,7 +58,7 @@ func (o Options) withDefaults() Options {
 		o.HistoryEvents = 16384
 	}
 	if o.HistoryBytes == 0 {
-		o.HistoryBytes = 16 << 20
+		o.HistoryBytes = 8 << 20
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
