@@ -79,7 +79,7 @@ func (c *Core) deleteBatch(ctx context.Context, t Target, opts metav1.DeleteOpti
 	var now []objectcache.Deletion
 	var single []*Object
 	for _, o := range batch {
-		if s.kind.Begin != nil || isDryRun(opts.DryRun) || opts.Preconditions != nil {
+		if s.kind.Begin != nil || s.kind.Claims != nil || isDryRun(opts.DryRun) || opts.Preconditions != nil {
 			single = append(single, o)
 			continue
 		}

@@ -13,8 +13,9 @@ import (
 	"github.com/keelson/keelson/store"
 )
 
-// Put commits value, which decodes to obj, under the resource's key. obj belongs to the cache from then on, and so does value. When it
-// returns, the cache has what was committed, or will have it before Sync returns. Errors are the store's.
+// Put commits value, which decodes to obj, under the resource's key. obj belongs to the cache from then on, and so does value. extra are further
+// operations of the same commit, on keys that belong to no resource. When Put returns, the cache has what was committed (unless the store's watch
+// is more than a second behind). Errors are the store's.
 func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Object, value []byte, cond store.Condition, extra ...store.Op) (*Object, error) {
 	full := r.prefix + key
 	p := &pending{obj: obj, value: value}
@@ -23,30 +24,35 @@ func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Ob
 	c.pendMu.Unlock()
 
 	rev, err := c.store.Commit(ctx, append([]store.Op{store.Put(full, value, cond)}, extra...)...)
-
-	c.pendMu.Lock()
-	list := slices.DeleteFunc(c.pending[full], func(x *pending) bool { return x == p })
-	if len(list) == 0 {
-		delete(c.pending, full)
-	} else {
-		c.pending[full] = list
-	}
-	o := p.made
-	if err == nil {
-		switch {
-		case o == nil:
-			o = newObject(full[len(r.prefix):], obj, value, rev)
-		case o.rev != rev: // somebody wrote the same bytes at the same time
-			o = newObject(full[len(r.prefix):], withRevision(obj, rev), value, rev)
-		}
-	}
-	c.pendMu.Unlock()
 	if err != nil {
+		c.forget(full, p)
 		return nil, err
 	}
+	c.pendMu.Lock()
+	o := p.made
+	switch {
+	case o == nil:
+		o = newObject(full[len(r.prefix):], obj, value, rev)
+	case o.rev != rev: // somebody wrote the same bytes at the same time
+		o = newObject(full[len(r.prefix):], withRevision(obj, rev), value, rev)
+	}
+	p.made = o
+	c.pendMu.Unlock()
 	c.committed(rev, []change{{res: r, rev: rev, key: o.key, obj: o}})
 	c.settle(ctx, rev)
+	c.forget(full, p)
 	return o, nil
+}
+
+func (c *Cache) forget(key string, p *pending) {
+	c.pendMu.Lock()
+	defer c.pendMu.Unlock()
+	list := slices.DeleteFunc(c.pending[key], func(x *pending) bool { return x == p })
+	if len(list) == 0 {
+		delete(c.pending, key)
+	} else {
+		c.pending[key] = list
+	}
 }
 
 // settle gives those who commit at the same time a moment to be applied, so that a writer reads what it wrote.
@@ -102,7 +108,13 @@ func (c *Cache) claim(kv *store.KV) *Object {
 	c.pendMu.Lock()
 	defer c.pendMu.Unlock()
 	for _, p := range c.pending[kv.Key] {
-		if p.made == nil && bytes.Equal(p.value, kv.Value) {
+		if p.made != nil {
+			if p.made.rev == kv.ModRevision {
+				return p.made
+			}
+			continue
+		}
+		if bytes.Equal(p.value, kv.Value) {
 			r := c.resourceOf(kv.Key)
 			p.made = newObject(kv.Key[len(r.prefix):], p.obj, kv.Value, kv.ModRevision)
 			return p.made
