@@ -63,7 +63,17 @@ func serve(t testing.TB, s store.Store, opts etcdserve.Options) (endpoint string
 		}
 	}
 	t.Cleanup(stop)
-	return "http://" + l.Addr().String(), stop
+	endpoint = "http://" + l.Addr().String()
+	// Everything is started when it answers; what it starts is not a check's leak.
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Get(t.Context(), "ready"); err != nil {
+		t.Fatal(err)
+	}
+	return endpoint, stop
 }
 
 func client(t testing.TB, endpoint string) *clientv3.Client {

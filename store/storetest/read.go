@@ -280,6 +280,12 @@ func linearizable(e *env) {
 		e.ok(err, "concurrent reads and writes")
 	default:
 	}
+	// The key that was committed last has the newest revision of all.
+	for key, want := range acked {
+		if kv := e.get(s, key, 0); kv == nil || kv.ModRevision < want {
+			e.fatalf("stale read of %q: it is %s after %d was acknowledged", key, describeKV(kv), want)
+		}
+	}
 }
 
 // resultsAreStable keeps what was returned and looks at it again after more calls.
