@@ -83,7 +83,8 @@ func (q *delayQueue) AddRateLimited(req Request)  { q.AddAfter(req, q.limiter.Wh
 func (q *delayQueue) Forget(req Request)          { q.limiter.Forget(req) }
 func (q *delayQueue) NumRequeues(req Request) int { return q.limiter.NumRequeues(req) }
 func (q *delayQueue) ShutDown()                   { q.stop(); q.TypedInterface.ShutDown(); q.wg.Wait() }
-func (q *delayQueue) ShutDownWithDrain()          { q.stop(); q.TypedInterface.ShutDownWithDrain(); q.wg.Wait() }
+
+func (q *delayQueue) ShutDownWithDrain() { q.stop(); q.TypedInterface.ShutDownWithDrain(); q.wg.Wait() }
 
 func (q *delayQueue) stop() {
 	q.mu.Lock()

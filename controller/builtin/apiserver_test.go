@@ -133,7 +133,7 @@ func TestOnTheAPIServer(t *testing.T) {
 		if len(l.Items) != 1 || len(l.Items[0].Endpoints) != 3 {
 			return errors.New("not three endpoints")
 		}
-		ep := &corev1.Endpoints{}
+		ep := &corev1.Endpoints{} //nolint:staticcheck // its controller is under test
 		if err := c.Get(ctx, client.ObjectKeyFromObject(dep), ep); err != nil {
 			return err
 		}

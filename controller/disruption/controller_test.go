@@ -40,9 +40,13 @@ func setup(e *controllertest.Env, b *policyv1.PodDisruptionBudget, ready, total 
 	}
 	for i := range total {
 		set := []string{"r1", "r2"}[i%2]
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i), Labels: web,
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: set, UID: types.UID("uid-" + set), Controller: &yes}}},
-			Status: *controllertest.ReadyStatus("10.0.0.1")}
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: fmt.Sprint("p", i), Labels: web,
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: set, UID: types.UID("uid-" + set), Controller: &yes}},
+			},
+			Status: *controllertest.ReadyStatus("10.0.0.1"),
+		}
 		if i >= ready {
 			p.Status.Conditions[3].Status = corev1.ConditionFalse
 		}

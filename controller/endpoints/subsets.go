@@ -13,12 +13,15 @@ import (
 	"k8s.io/utils/net"
 )
 
+// subset is deprecated for those who read Endpoints, not for who keeps them.
+type subset = corev1.EndpointSubset //nolint:staticcheck // see above
+
 // maxAddresses is the most addresses in one Endpoints.
 const maxAddresses = 1000
 
 // subsetsOf makes the canonical subsets of a service's pods: addresses with the
 // same ports share a subset, and everything is ordered.
-func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
+func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) []subset {
 	type entry struct {
 		address corev1.EndpointAddress
 		ready   bool
@@ -63,14 +66,14 @@ func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset 
 		return cmp.Compare(a.address.TargetRef.UID, b.address.TargetRef.UID)
 	})
 	index := map[string]int{}
-	var out []corev1.EndpointSubset
+	var out []subset
 	for _, e := range entries {
 		key := portsKey(e.ports)
 		i, ok := index[key]
 		if !ok {
 			i = len(out)
 			index[key] = i
-			out = append(out, corev1.EndpointSubset{Ports: e.ports})
+			out = append(out, subset{Ports: e.ports})
 		}
 		if e.ready {
 			out[i].Addresses = append(out[i].Addresses, e.address)
@@ -78,7 +81,7 @@ func subsetsOf(svc *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset 
 			out[i].NotReadyAddresses = append(out[i].NotReadyAddresses, e.address)
 		}
 	}
-	slices.SortFunc(out, func(a, b corev1.EndpointSubset) int { return strings.Compare(portsKey(a.Ports), portsKey(b.Ports)) })
+	slices.SortFunc(out, func(a, b subset) int { return strings.Compare(portsKey(a.Ports), portsKey(b.Ports)) })
 	return out
 }
 
@@ -136,7 +139,7 @@ func familyOf(ip string) corev1.IPFamily {
 
 // truncate cuts subsets to the most addresses there may be, ready ones first,
 // each subset in proportion. It says whether it cut anything.
-func truncate(subsets []corev1.EndpointSubset) bool {
+func truncate(subsets []subset) bool {
 	ready, notReady := 0, 0
 	for _, s := range subsets {
 		ready += len(s.Addresses)

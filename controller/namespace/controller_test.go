@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,12 +94,16 @@ func TestWaits(t *testing.T) {
 func TestFailures(t *testing.T) {
 	controllertest.Run(t, func(e *controllertest.Env) {
 		known := resources.Known(e.Client)
-		var failing error
+		var failing atomic.Bool
+		groups := &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "metrics.k8s.io", Version: "v1"}: errors.New("no answer")}}
 		start(e, resources.Func(func(ctx context.Context) ([]resources.Resource, error) {
 			l, _ := known.Resources(ctx)
-			return l, failing
+			if failing.Load() {
+				return l, groups
+			}
+			return l, nil
 		}))
-		failing = &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "metrics.k8s.io", Version: "v1"}: errors.New("no answer")}}
+		failing.Store(true)
 		e.Create(&corev1.ConfigMap{ObjectMeta: in("doomed", "a")})
 		e.Cluster.React(func(c controllertest.Call) error {
 			if c.Verb == "deletecollection" && c.Kind.Kind == "ConfigMap" {
@@ -113,7 +118,7 @@ func TestFailures(t *testing.T) {
 			t.Error(c)
 		}
 		e.Cluster.React(nil)
-		failing = nil
+		failing.Store(false)
 		e.Advance(20 * time.Minute)
 		if c := conditions(e); c != "gone" {
 			t.Error(c)
