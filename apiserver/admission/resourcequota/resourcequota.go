@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,15 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/apiserver/admission/resourcequota/usage"
 )
 
 // Name is the name of the plugin.
 const Name = "ResourceQuota"
 
 const (
-	// Pods that are to be gone are counted for so long beyond their grace period.
-	stuckAfter = time.Minute
-	attempts   = 10
+	attempts = 10
 )
 
 // Options of the plugin.
@@ -97,13 +96,13 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		return nil
 	}
 	gr := a.GetResource().GroupResource()
-	use := usageOf(gr, obj)
+	use := usage.Of(gr, obj)
 	var before client.Object
 	if a.GetOperation() == admission.Update {
 		if before, ok = a.GetOldObject().(client.Object); !ok {
 			return nil
 		}
-		use = increase(use, usageOf(gr, before))
+		use = increase(use, usage.Of(gr, before))
 		if len(use) == 0 {
 			return nil
 		}
@@ -144,7 +143,7 @@ func (p *Plugin) takeTurn(namespace string) (done func()) {
 
 // charge adds use to one quota, if it counts obj and has enough left.
 func (p *Plugin) charge(ctx context.Context, a admission.Attributes, listed *corev1.ResourceQuota, obj client.Object, use corev1.ResourceList, dry bool) error {
-	matched, err := matches(listed, obj)
+	matched, err := usage.Matches(listed, obj)
 	if err != nil {
 		return admission.NewForbidden(a, fmt.Errorf("error matching scopes of quota %s: %w", listed.Name, err))
 	}
@@ -158,7 +157,7 @@ func (p *Plugin) charge(ctx context.Context, a admission.Attributes, listed *cor
 		}
 	}
 	if pod, ok := obj.(*corev1.Pod); ok && (a.GetOperation() == admission.Create || a.GetSubresource() == "resize") {
-		if err := missing(pod, listed.Spec.Hard); err != nil {
+		if err := usage.Missing(pod, listed.Spec.Hard); err != nil {
 			return admission.NewForbidden(a, fmt.Errorf("failed quota: %s: %w", listed.Name, err))
 		}
 	}
@@ -215,7 +214,7 @@ func (p *Plugin) used(ctx context.Context, quota *corev1.ResourceQuota, needed c
 	if complete {
 		return quota.Status.Used.DeepCopy(), nil
 	}
-	counted, err := Usage(ctx, p.client, quota)
+	counted, err := usage.Count(ctx, p.client, quota)
 	if err != nil {
 		return nil, err
 	}

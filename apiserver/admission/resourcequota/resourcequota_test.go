@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/keelson/keelson/apiserver/admission/internal/admissiontest"
+	"github.com/keelson/keelson/apiserver/admission/resourcequota/usage"
 )
 
 func amounts(pairs ...string) corev1.ResourceList {
@@ -166,7 +167,7 @@ func TestConcurrentRequestsShareTheRest(t *testing.T) {
 func TestReconcilerCountsAnew(t *testing.T) {
 	c := admissiontest.Client(t, quota("q", amounts("pods", "7", "secrets", "3", "limits.cpu", "4")), pod("a", nil, amounts("cpu", "1")), pod("b", nil, amounts("cpu", "1")),
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "s"}}, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "s"}})
-	r := &Reconciler{Client: c}
+	r := &usage.Reconciler{Client: c}
 	requests := r.Requests(t.Context(), pod("a", nil, nil))
 	if len(requests) != 1 {
 		t.Fatalf("got requests %v", requests)

@@ -8,7 +8,7 @@
 // asked the rules that hold for them, so that a decision takes about a microsecond; any change of a policy object
 // drops what was kept.
 //
-// Reconcile writes the ClusterRoles, Roles and bindings that Kubernetes has from the start, and Aggregator fills the roles that are
+// Reconcile writes the ClusterRoles, Roles and bindings that Kubernetes has from the start, and package aggregation fills the roles that are
 // made of others (admin, edit, view).
 //
 // The package never grants a request by itself but those of group system:masters.

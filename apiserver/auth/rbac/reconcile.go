@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/apiserver/auth/rbac/aggregation"
 )
 
 const (
@@ -57,7 +59,7 @@ func Reconcile(ctx context.Context, c client.Client, b Bootstrap) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return AggregateAll(ctx, c)
+	return aggregation.All(ctx, c)
 }
 
 // ensure creates want, or adds what is missing to what exists; existing is an empty object to read into.

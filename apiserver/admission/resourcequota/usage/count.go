@@ -1,4 +1,4 @@
-package resourcequota
+package usage
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Usage counts what of a quota its namespace uses. Every resource that the quota bounds is in the answer; those of unknown kinds are zero.
-func Usage(ctx context.Context, c client.Client, quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
+// Count counts what of a quota its namespace uses. Every resource that the quota bounds is in the answer; those of unknown kinds are zero.
+func Count(ctx context.Context, c client.Client, quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
 	total := corev1.ResourceList{}
 	resources := map[schema.GroupResource]bool{}
 	for name := range quota.Spec.Hard {
@@ -27,13 +27,13 @@ func Usage(ctx context.Context, c client.Client, quota *corev1.ResourceQuota) (c
 	for gr := range resources {
 		objects, err := list(ctx, c, gr, quota.Namespace)
 		if err != nil {
-			return nil, fmt.Errorf("resourcequota: counting %s: %w", gr, err)
+			return nil, fmt.Errorf("usage: counting %s: %w", gr, err)
 		}
 		for _, obj := range objects {
-			if ok, err := matches(quota, obj); err != nil || !ok {
+			if ok, err := Matches(quota, obj); err != nil || !ok {
 				continue
 			}
-			for name, q := range usageOf(gr, obj) {
+			for name, q := range Of(gr, obj) {
 				if sum, bounded := total[name]; bounded {
 					sum.Add(q)
 					total[name] = sum
@@ -132,7 +132,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.Client.Get(ctx, req.NamespacedName, &quota); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	used, err := Usage(ctx, r.Client, &quota)
+	used, err := Count(ctx, r.Client, &quota)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

@@ -1,9 +1,10 @@
-package resourcequota
+package usage
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -12,9 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	resourcehelper "k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/keelson/keelson/apiserver/kinds/podspec"
 )
+
+// Pods that are to be gone are counted for so long beyond their grace period.
+const stuckAfter = time.Minute
 
 var one = *resource.NewQuantity(1, resource.DecimalSI)
 
@@ -37,8 +39,8 @@ func legacyCount(gr schema.GroupResource) (corev1.ResourceName, bool) {
 	return "", false
 }
 
-// usageOf is what one object uses, by every name that quotas can have for it.
-func usageOf(gr schema.GroupResource, obj any) corev1.ResourceList {
+// Of is what one object uses, by every name that quotas can have for it.
+func Of(gr schema.GroupResource, obj any) corev1.ResourceList {
 	use := corev1.ResourceList{countName(gr): one}
 	legacy, hasLegacy := legacyCount(gr)
 	switch o := obj.(type) {
@@ -142,8 +144,8 @@ func addClaim(use corev1.ResourceList, c *corev1.PersistentVolumeClaim) {
 	}
 }
 
-// matches tells whether a quota counts an object, by its scopes.
-func matches(quota *corev1.ResourceQuota, obj client.Object) (bool, error) {
+// Matches tells whether a quota counts an object, by its scopes.
+func Matches(quota *corev1.ResourceQuota, obj client.Object) (bool, error) {
 	terms := make([]corev1.ScopedResourceSelectorRequirement, 0, len(quota.Spec.Scopes))
 	for _, s := range quota.Spec.Scopes {
 		terms = append(terms, corev1.ScopedResourceSelectorRequirement{ScopeName: s, Operator: corev1.ScopeSelectorOpExists})
@@ -178,9 +180,9 @@ func inScope(term corev1.ScopedResourceSelectorRequirement, obj client.Object) (
 	case corev1.ResourceQuotaScopeNotTerminating:
 		return pod.Spec.ActiveDeadlineSeconds == nil || *pod.Spec.ActiveDeadlineSeconds < 0, nil
 	case corev1.ResourceQuotaScopeBestEffort:
-		return podspec.QOSClass(pod) == corev1.PodQOSBestEffort, nil
+		return bestEffort(pod), nil
 	case corev1.ResourceQuotaScopeNotBestEffort:
-		return podspec.QOSClass(pod) != corev1.PodQOSBestEffort, nil
+		return !bestEffort(pod), nil
 	case corev1.ResourceQuotaScopePriorityClass:
 		return valueInScope(term, pod.Spec.PriorityClassName)
 	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
@@ -188,6 +190,31 @@ func inScope(term corev1.ScopedResourceSelectorRequirement, obj client.Object) (
 	default:
 		return false, nil
 	}
+}
+
+// bestEffort tells pods that neither ask for CPU or memory nor bound them.
+func bestEffort(pod *corev1.Pod) bool {
+	sets := func(r *corev1.ResourceRequirements) bool {
+		for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+			for name, q := range list {
+				if (name == corev1.ResourceCPU || name == corev1.ResourceMemory) && q.Sign() > 0 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if pod.Spec.Resources != nil && sets(pod.Spec.Resources) {
+		return false
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if sets(&list[i].Resources) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func valueInScope(term corev1.ScopedResourceSelectorRequirement, value string) (bool, error) {
@@ -236,8 +263,8 @@ func crossesNamespaces(a *corev1.Affinity) bool {
 	return false
 }
 
-// missing names the compute resources that a quota bounds and that containers of a pod do not specify.
-func missing(pod *corev1.Pod, hard corev1.ResourceList) error {
+// Missing names the compute resources that a quota bounds and that containers of a pod do not specify.
+func Missing(pod *corev1.Pod, hard corev1.ResourceList) error {
 	var required []corev1.ResourceName
 	for name := range hard {
 		switch name {

@@ -1,4 +1,4 @@
-package rbac
+package aggregation
 
 import (
 	"context"
@@ -16,14 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// AggregateAll fills the rules of every ClusterRole that has an aggregation rule. It repeats until nothing changes, since aggregated
+// All fills the rules of every ClusterRole that has an aggregation rule. It repeats until nothing changes, since aggregated
 // roles may be parts of others.
-func AggregateAll(ctx context.Context, c client.Client) error {
-	const rounds = 8 // deeper nesting is left to the Aggregator
+func All(ctx context.Context, c client.Client) error {
+	const rounds = 8 // deeper nesting is left to a Reconciler
 	for range rounds {
 		var roles rbacv1.ClusterRoleList
 		if err := c.List(ctx, &roles); err != nil {
-			return fmt.Errorf("rbac: listing cluster roles: %w", err)
+			return fmt.Errorf("aggregation: listing cluster roles: %w", err)
 		}
 		changed := false
 		var errs []error
@@ -45,19 +45,19 @@ func AggregateAll(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-// Aggregator is the reconciler of aggregated ClusterRoles: run it for the names of all ClusterRoles that have an aggregation rule whenever any
+// Reconciler is that of aggregated ClusterRoles: run it for the names of all ClusterRoles that have an aggregation rule whenever any
 // ClusterRole changes. It is what Kubernetes calls the clusterrole-aggregation-controller.
-type Aggregator struct {
+type Reconciler struct {
 	// Client reads and writes ClusterRoles.
 	Client client.Client
 	// Logger may be left out.
 	Logger logr.Logger
 }
 
-var _ reconcile.Reconciler = (*Aggregator)(nil)
+var _ reconcile.Reconciler = (*Reconciler)(nil)
 
 // Reconcile fills the rules of one ClusterRole.
-func (a *Aggregator) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+func (a *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	var role rbacv1.ClusterRole
 	if err := a.Client.Get(ctx, req.NamespacedName, &role); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
@@ -77,7 +77,7 @@ func (a *Aggregator) Reconcile(ctx context.Context, req reconcile.Request) (reco
 }
 
 // Requests returns what to reconcile after obj, a ClusterRole, changed: every aggregated role, since the labels that it had before are not known.
-func (a *Aggregator) Requests(ctx context.Context, _ client.Object) []reconcile.Request {
+func (a *Reconciler) Requests(ctx context.Context, _ client.Object) []reconcile.Request {
 	var all rbacv1.ClusterRoleList
 	if err := a.Client.List(ctx, &all); err != nil {
 		a.Logger.Error(err, "Listing cluster roles")
@@ -98,7 +98,7 @@ func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, a
 	}
 	rules, err := aggregatedRules(role, all)
 	if err != nil {
-		return false, fmt.Errorf("rbac: cluster role %s: %w", role.Name, err)
+		return false, fmt.Errorf("aggregation: cluster role %s: %w", role.Name, err)
 	}
 	if apiequality.Semantic.DeepEqual(role.Rules, rules) {
 		return false, nil
