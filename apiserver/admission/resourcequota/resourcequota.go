@@ -252,7 +252,7 @@ func text(list corev1.ResourceList, names []corev1.ResourceName) string {
 	return strings.Join(parts, ",")
 }
 
-// increase is what is used more than before; what is used less is left to the Reconciler.
+// increase is what is used more than before; what is used less is left to the resourcequota controller.
 func increase(now, before corev1.ResourceList) corev1.ResourceList {
 	out := corev1.ResourceList{}
 	for name, q := range now {

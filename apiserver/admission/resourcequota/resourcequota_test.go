@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/keelson/keelson/apiserver/admission/internal/admissiontest"
 	"github.com/keelson/keelson/apiserver/admission/resourcequota/usage"
@@ -164,27 +163,14 @@ func TestConcurrentRequestsShareTheRest(t *testing.T) {
 	}
 }
 
-func TestReconcilerCountsAnew(t *testing.T) {
-	c := admissiontest.Client(t, quota("q", amounts("pods", "7", "secrets", "3", "limits.cpu", "4")), pod("a", nil, amounts("cpu", "1")), pod("b", nil, amounts("cpu", "1")),
+func TestCount(t *testing.T) {
+	c := admissiontest.Client(t, pod("a", nil, amounts("cpu", "1")), pod("b", nil, amounts("cpu", "1")),
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "s"}}, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "s"}})
-	r := &usage.Reconciler{Client: c}
-	requests := r.Requests(t.Context(), pod("a", nil, nil))
-	if len(requests) != 1 {
-		t.Fatalf("got requests %v", requests)
-	}
-	for _, req := range append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "n", Name: "gone"}}) {
-		if _, err := r.Reconcile(t.Context(), req); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var got corev1.ResourceQuota
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "n", Name: "q"}, &got); err != nil {
+	got, err := usage.Count(t.Context(), c, quota("q", amounts("pods", "7", "secrets", "3", "limits.cpu", "4", "count/widgets.example.com", "1")))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if s := text(got.Status.Used, []corev1.ResourceName{"limits.cpu", "pods", "secrets"}); s != "limits.cpu=2,pods=2,secrets=1" {
+	if s := text(got, []corev1.ResourceName{"count/widgets.example.com", "limits.cpu", "pods", "secrets"}); s != "count/widgets.example.com=0,limits.cpu=2,pods=2,secrets=1" {
 		t.Errorf("used: %s", s)
-	}
-	if s := text(got.Status.Hard, []corev1.ResourceName{"limits.cpu", "pods", "secrets"}); s != "limits.cpu=4,pods=7,secrets=3" {
-		t.Errorf("hard: %s", s)
 	}
 }

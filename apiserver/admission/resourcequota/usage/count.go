@@ -7,13 +7,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 // Count counts what of a quota its namespace uses. Every resource that the quota bounds is in the answer; those of unknown kinds are zero.
@@ -117,43 +115,4 @@ func list(ctx context.Context, c client.Client, gr schema.GroupResource, namespa
 		}
 	}
 	return out, nil
-}
-
-// Reconciler writes what is used and bounded into the status of a ResourceQuota. Run it for a quota when it changes, for all quotas of a namespace when a
-// pod, Service, claim or another counted object of it changes or goes, and for every quota every few minutes. It is what Kubernetes
-// calls the resourcequota-controller.
-type Reconciler struct{ Client client.Client }
-
-var _ reconcile.Reconciler = (*Reconciler)(nil)
-
-// Reconcile counts anew what one quota's namespace uses.
-func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	var quota corev1.ResourceQuota
-	if err := r.Client.Get(ctx, req.NamespacedName, &quota); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	used, err := Count(ctx, r.Client, &quota)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	if apiequality.Semantic.DeepEqual(quota.Status.Hard, quota.Spec.Hard) && apiequality.Semantic.DeepEqual(quota.Status.Used, used) {
-		return reconcile.Result{}, nil
-	}
-	next := quota.DeepCopy()
-	next.Status.Hard, next.Status.Used = quota.Spec.Hard.DeepCopy(), used
-	// A conflict means that a request was admitted meanwhile: the runner tries again and counts it.
-	return reconcile.Result{}, client.IgnoreNotFound(r.Client.Status().Update(ctx, next))
-}
-
-// Requests returns the quotas to reconcile after an object of a namespace changed.
-func (r *Reconciler) Requests(ctx context.Context, obj client.Object) []reconcile.Request {
-	var quotas corev1.ResourceQuotaList
-	if err := r.Client.List(ctx, &quotas, client.InNamespace(obj.GetNamespace())); err != nil {
-		return nil
-	}
-	out := make([]reconcile.Request, len(quotas.Items))
-	for i := range quotas.Items {
-		out[i].NamespacedName = client.ObjectKeyFromObject(&quotas.Items[i])
-	}
-	return out
 }

@@ -6,20 +6,18 @@ import (
 	"fmt"
 	"sort"
 
-	"github.com/go-logr/logr"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 // All fills the rules of every ClusterRole that has an aggregation rule. It repeats until nothing changes, since aggregated
 // roles may be parts of others.
 func All(ctx context.Context, c client.Client) error {
-	const rounds = 8 // deeper nesting is left to a Reconciler
+	const rounds = 8 // deeper nesting is left to the clusterrole-aggregation controller
 	for range rounds {
 		var roles rbacv1.ClusterRoleList
 		if err := c.List(ctx, &roles); err != nil {
@@ -43,53 +41,6 @@ func All(ctx context.Context, c client.Client) error {
 		}
 	}
 	return nil
-}
-
-// Reconciler is that of aggregated ClusterRoles: run it for the names of all ClusterRoles that have an aggregation rule whenever any
-// ClusterRole changes. It is what Kubernetes calls the clusterrole-aggregation-controller.
-type Reconciler struct {
-	// Client reads and writes ClusterRoles.
-	Client client.Client
-	// Logger may be left out.
-	Logger logr.Logger
-}
-
-var _ reconcile.Reconciler = (*Reconciler)(nil)
-
-// Reconcile fills the rules of one ClusterRole.
-func (a *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	var role rbacv1.ClusterRole
-	if err := a.Client.Get(ctx, req.NamespacedName, &role); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	if role.AggregationRule == nil {
-		return reconcile.Result{}, nil
-	}
-	var all rbacv1.ClusterRoleList
-	if err := a.Client.List(ctx, &all); err != nil {
-		return reconcile.Result{}, err
-	}
-	changed, err := aggregate(ctx, a.Client, &role, all.Items)
-	if changed {
-		a.Logger.V(2).Info("Aggregated cluster role", "role", role.Name)
-	}
-	return reconcile.Result{}, client.IgnoreNotFound(err)
-}
-
-// Requests returns what to reconcile after obj, a ClusterRole, changed: every aggregated role, since the labels that it had before are not known.
-func (a *Reconciler) Requests(ctx context.Context, _ client.Object) []reconcile.Request {
-	var all rbacv1.ClusterRoleList
-	if err := a.Client.List(ctx, &all); err != nil {
-		a.Logger.Error(err, "Listing cluster roles")
-		return nil
-	}
-	var out []reconcile.Request
-	for i := range all.Items {
-		if all.Items[i].AggregationRule != nil {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
-		}
-	}
-	return out
 }
 
 func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) (changed bool, err error) {

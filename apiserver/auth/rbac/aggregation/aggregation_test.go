@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 func newClient(t *testing.T, objects ...client.Object) client.Client {
@@ -25,7 +24,7 @@ func get(resource string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{resource}}
 }
 
-func TestReconciler(t *testing.T) {
+func TestAll(t *testing.T) {
 	ctx := context.Background()
 	c := newClient(t,
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "all"}, AggregationRule: &rbacv1.AggregationRule{
@@ -35,15 +34,8 @@ func TestReconciler(t *testing.T) {
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "p1", Labels: map[string]string{"part": "yes"}}, Rules: []rbacv1.PolicyRule{get("a"), get("b")}},
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Rules: []rbacv1.PolicyRule{get("c")}},
 	)
-	a := &Reconciler{Client: c}
-	requests := a.Requests(ctx, nil)
-	if len(requests) != 1 || requests[0].Name != "all" {
-		t.Fatalf("got requests %v, want one for all", requests)
-	}
-	for _, r := range append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Name: "gone"}}) {
-		if _, err := a.Reconcile(ctx, r); err != nil {
-			t.Fatal(err)
-		}
+	if err := All(ctx, c); err != nil {
+		t.Fatal(err)
 	}
 	var got rbacv1.ClusterRole
 	if err := c.Get(ctx, client.ObjectKey{Name: "all"}, &got); err != nil {
