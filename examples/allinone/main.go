@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string) error {
 	scheduler := fs.Bool("scheduler", true, "run the scheduler")
 	controllers := fs.Bool("controllers", true, "run the controllers")
 	admissionOff := fs.String("admission-off", "", "admission plugins to leave out, NAME,…")
+	grace := fs.Duration("node-monitor-grace-period", 0, "how long a node may show no life before its pods are replaced (default 50s)")
 	verbose := fs.Int("v", 0, "log level; 0 logs errors and what is worth knowing")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string) error {
 	defer s.Close()
 	o := compose.Options{
 		Store: s, Dir: data, Listen: strings.Split(*listen, ","), Nodes: *nodes, Runtime: *runtime, Proxy: *proxy,
-		NoScheduler: !*scheduler, NoControllers: !*controllers,
+		NoScheduler: !*scheduler, NoControllers: !*controllers, NodeGracePeriod: *grace,
 		Logger: logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(-*verbose)})),
 	}
 	if *admissionOff != "" {

@@ -132,7 +132,7 @@ func (c *Cluster) work(ctx context.Context) error {
 	cache := c.Server.Cache(master)
 	g.run("cache", cache.Start)
 	if !c.opts.NoControllers {
-		bo := builtin.Options{Common: controller.Common{Logger: log.WithName("controller")}, RootCA: c.Server.CA().CertificatePEM()}
+		bo := builtin.Options{Common: controller.Common{Logger: log.WithName("controller")}, RootCA: c.Server.CA().CertificatePEM(), NodeGracePeriod: c.opts.NodeGracePeriod}
 		bo.ClusterCIDRs = []netip.Prefix{c.addrs().pods}
 		set, err := builtin.New(c.Server.Client(master), cache, bo)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 
@@ -40,8 +41,10 @@ type Options struct {
 	// Runtime is auto, process, cri=SOCKET or fake. Proxy is auto, nft, user or none.
 	Runtime, Proxy string
 	// KillPods ends the pods with the process; otherwise the next one on the same Dir adopts them.
-	KillPods         bool
-	NoScheduler      bool
+	KillPods    bool
+	NoScheduler bool
+	// NodeGracePeriod is how long a node may show no life. Default: Kubernetes', 50s.
+	NodeGracePeriod  time.Duration
 	NoControllers    bool
 	DisableAdmission []string
 	// Profile of the scheduler. Default plugins.Default().

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +75,12 @@ func build(t *testing.T, dir, pkg, out string) string {
 // start makes an image, a registry that has it, and a cluster.
 func start(t *testing.T, args ...string) *cluster {
 	t.Helper()
+	return startOn(t, "127.0.0.1", append([]string{"-listen", "127.0.0.1:0"}, args...)...)
+}
+
+// startOn serves the registry at an address that the nodes reach.
+func startOn(t *testing.T, at string, args ...string) *cluster {
+	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), args: args}
 	c.kubectl = build(t, ".", "./kubectl", filepath.Join(c.dir, "kubectl"))
 	c.allinone = build(t, "../../..", "./examples/allinone", filepath.Join(c.dir, "allinone"))
@@ -84,7 +93,12 @@ func start(t *testing.T, args ...string) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	l, err := net.Listen("tcp", net.JoinHostPort(at, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := &httptest.Server{Listener: l, Config: &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}}
+	reg.Start()
 	t.Cleanup(reg.Close)
 	c.image = strings.TrimPrefix(reg.URL, "http://") + "/box:v1"
 	for _, n := range []string{c.image, strings.Replace(c.image, ":v1", ":v2", 1)} {
@@ -104,7 +118,7 @@ func start(t *testing.T, args ...string) *cluster {
 func (c *cluster) run() {
 	c.t.Helper()
 	c.log = &bytes.Buffer{}
-	c.cmd = exec.Command(c.allinone, append([]string{"-data-dir", filepath.Join(c.dir, "data"), "-listen", "127.0.0.1:0"}, c.args...)...)
+	c.cmd = exec.Command(c.allinone, append([]string{"-data-dir", filepath.Join(c.dir, "data")}, c.args...)...)
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -116,7 +130,9 @@ func (c *cluster) run() {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if strings.HasPrefix(lines.Text(), "ready kubeconfig=") {
-			c.wait("node/node-1", "condition=Ready")
+			if !slices.Contains(c.args, "-nodes") || !slices.Contains(c.args, "0") {
+				c.wait("node/node-1", "condition=Ready")
+			}
 			return
 		}
 	}
