@@ -250,15 +250,31 @@ func (k *Kubelet) runtimeProblem(ctx context.Context) string {
 // reportNode keeps the node's Lease and status up to date.
 func (k *Kubelet) reportNode(ctx context.Context) error {
 	var reported time.Time
-	return k.every(ctx, k.opts.NodeStatusPeriod, func() {
+	report := func() {
 		if err := k.renewLease(ctx); err != nil && ctx.Err() == nil {
 			k.log.Error(err, "Renewing the node's lease")
 		}
 		if err := k.syncNode(ctx, &reported); err != nil && ctx.Err() == nil {
 			k.log.Error(err, "Updating the node's status")
 		}
-	})
+	}
+	// A starting node is wanted as soon as its runtime and network are ready.
+	for ready := false; !ready; {
+		report()
+		ready = k.runtimeProblem(ctx) == ""
+		for next := k.clock.Now().Add(k.opts.NodeStatusPeriod); !ready && k.clock.Now().Before(next); ready = k.runtimeProblem(ctx) == "" {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-k.clock.After(startupPoll):
+			}
+		}
+	}
+	return k.every(ctx, k.opts.NodeStatusPeriod, report)
 }
+
+// startupPoll is how often a node that is not ready yet is looked at.
+const startupPoll = 200 * time.Millisecond
 
 func (k *Kubelet) syncNode(ctx context.Context, reported *time.Time) error {
 	have := &corev1.Node{}

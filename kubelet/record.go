@@ -70,11 +70,12 @@ func (k *Kubelet) podEvent(pod *corev1.Pod, deleted bool) {
 }
 
 // update takes in what the API said last. The record is locked.
-func (rec *record) update() {
+func (rec *record) update() (news bool) {
 	if pod := rec.latest.Swap(nil); pod != nil {
-		rec.pod = pod
+		rec.pod, news = pod, true
 	}
 	rec.gone = rec.gone || rec.deleted.Load()
+	return news
 }
 
 func (k *Kubelet) record(uid types.UID) *record {
@@ -91,7 +92,7 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.update()
+	news := rec.update()
 	if rec.stale.Swap(false) {
 		if err := k.refresh(ctx, rec); err != nil {
 			rec.stale.Store(true)
@@ -133,6 +134,10 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 		} else {
 			k.statuses.Add(uid)
 		}
+	} else if news && !rec.gone && rec.version > 0 && rec.version == rec.writtenVersion && !sameConditions(rec.pod.Status.Conditions, rec.status.Conditions) {
+		// Somebody else wrote what is the kubelet's to say: the node controller does while the node seems lost.
+		rec.version++
+		k.statuses.Add(uid)
 	}
 	k.syncProbes(rec, in, d.Terminating)
 	for _, key := range d.Cancel {

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -87,6 +88,20 @@ func (k *Kubelet) putStatus(ctx context.Context, pod *corev1.Pod, status *corev1
 		err = k.client.Status().Update(ctx, live)
 	}
 	return err
+}
+
+// sameConditions compares the statuses of the kubelet's own conditions.
+func sameConditions(api, own []corev1.PodCondition) bool {
+	for i := range own {
+		if !isOwnCondition(own[i].Type) {
+			continue
+		}
+		j := slices.IndexFunc(api, func(c corev1.PodCondition) bool { return c.Type == own[i].Type })
+		if j < 0 || api[j].Status != own[i].Status {
+			return false
+		}
+	}
+	return true
 }
 
 func isOwnCondition(t corev1.PodConditionType) bool {

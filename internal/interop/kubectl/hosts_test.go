@@ -65,7 +65,7 @@ func TestHosts(t *testing.T) {
 	for i := range 2 {
 		hosts = append(hosts, newHost(t, i))
 	}
-	c := startOn(t, "10.77.0.1", "-nodes", "0", "-listen", "10.77.0.1:0", "-node-monitor-grace-period", "4s")
+	c := startOn(t, "10.77.0.1", "-nodes", "0", "-listen", "10.77.0.1:0", "-node-monitor-grace-period", "15s")
 	node := build(t, "../../..", "./examples/node", filepath.Join(c.dir, "node"))
 	for i, h := range hosts {
 		cmd := exec.Command(node, "-kubeconfig", filepath.Join(c.dir, "data", "kubeconfig"), "-name", fmt.Sprint("worker-", i), "-ip", h.ip, "-data-dir", filepath.Join(c.dir, "worker", fmt.Sprint(i)))
@@ -111,6 +111,8 @@ func TestHosts(t *testing.T) {
 		}
 		return nil
 	})
+	c.k(t, "delete deploy web", "deleted") // while there are nodes to end its pods
+	c.k(t, "wait pod -l app=web --for=delete --timeout=60s")
 }
 
 func newHost(t *testing.T, i int) *host {
