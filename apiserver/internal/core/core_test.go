@@ -120,14 +120,15 @@ func TestCreateGet(t *testing.T) {
 	c := start(t, core.Options{})
 	tg := target(t, c, "configmaps", "ns", "a")
 	in := configMap("", "a", "k", "v")
-	in.UID, in.SelfLink = "mine", "x"
+	in.UID = "mine"
+	in.SetSelfLink("x")
 	o := mustCreate(t, c, tg, in)
 	got := mustGet(t, c, tg)
 	if got != o {
 		t.Errorf("Get returned another object than Create")
 	}
 	cm := got.Object().(*corev1.ConfigMap)
-	if cm.Namespace != "ns" || cm.UID == "" || cm.UID == "mine" || cm.CreationTimestamp.IsZero() || cm.ResourceVersion != got.ResourceVersion() || cm.SelfLink != "" {
+	if cm.Namespace != "ns" || cm.UID == "" || cm.UID == "mine" || cm.CreationTimestamp.IsZero() || cm.ResourceVersion != got.ResourceVersion() || cm.GetSelfLink() != "" {
 		t.Errorf("metadata: %+v", cm.ObjectMeta)
 	}
 	if len(cm.ManagedFields) != 1 || cm.ManagedFields[0].Manager != "unknown" || cm.ManagedFields[0].Operation != metav1.ManagedFieldsOperationUpdate {

@@ -27,6 +27,12 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
+// orphanDependents is what clients sent before there was a propagation policy.
+func orphanDependents(b bool) metav1.DeleteOptions {
+	//nolint:staticcheck // that is what is tested
+	return metav1.DeleteOptions{OrphanDependents: &b}
+}
+
 func mustDelete(t testing.TB, c *core.Core, tg core.Target, o metav1.DeleteOptions) (*core.Object, bool) {
 	t.Helper()
 	res, gone, err := c.Delete(context.Background(), tg, o)
@@ -105,8 +111,8 @@ func TestFinalizersAndPropagation(t *testing.T) {
 		{"background", nil, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationBackground)}, nil},
 		{"foreground", nil, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationForeground)}, []string{"foregroundDeletion"}},
 		{"orphan", nil, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationOrphan)}, []string{"orphan"}},
-		{"orphanDependents", nil, metav1.DeleteOptions{OrphanDependents: ptr(true)}, []string{"orphan"}},
-		{"not orphanDependents", nil, metav1.DeleteOptions{OrphanDependents: ptr(false)}, nil},
+		{"orphanDependents", nil, orphanDependents(true), []string{"orphan"}},
+		{"not orphanDependents", nil, orphanDependents(false), nil},
 		{"kept", []string{"a/b"}, metav1.DeleteOptions{}, []string{"a/b"}},
 		{"kept and foreground", []string{"a/b"}, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationForeground)}, []string{"a/b", "foregroundDeletion"}},
 		{"overruled", []string{"orphan"}, metav1.DeleteOptions{PropagationPolicy: ptr(metav1.DeletePropagationBackground)}, nil},
@@ -138,7 +144,8 @@ func TestFinalizersAndPropagation(t *testing.T) {
 			}
 		})
 	}
-	both := metav1.DeleteOptions{OrphanDependents: ptr(true), PropagationPolicy: ptr(metav1.DeletePropagationOrphan)}
+	both := orphanDependents(true)
+	both.PropagationPolicy = ptr(metav1.DeletePropagationOrphan)
 	_, _, err := c.Delete(ctx, target(t, c, "configmaps", "ns", "a"), both)
 	wantReason(t, err, metav1.StatusReasonInvalid, "")
 }

@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -87,7 +87,7 @@ func (t Target) key() (string, error) {
 
 // checkSegment keeps names from leaving their place in a key.
 func checkSegment(what, name string) error {
-	if msgs := path.IsValidPathSegmentName(name); len(msgs) > 0 {
+	if msgs := content.IsPathSegmentName(name); len(msgs) > 0 {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s parameter invalid: %q: %s", what, name, msgs[0]))
 	}
 	return nil

@@ -72,8 +72,10 @@ func randomPod(r *rand.Rand) *corev1.Pod {
 		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: word()}}
 	}
 	if maybe() {
-		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
-			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: word()}}}}}}}
+		terms := []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: word()}}}}
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: terms},
+		}}
 		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{TopologyKey: word(), WhenUnsatisfiable: "DoNotSchedule", MaxSkew: int32(r.Intn(2))}}
 	}
 	p.Spec.NodeName = []string{"", "n"}[r.Intn(2)]
@@ -130,7 +132,7 @@ func TestFastTrack(t *testing.T) {
 					r = c.resources[1]
 				}
 				empty, _ := newObject(c.scheme, r.GVK)
-				var live client.Object = empty
+				live := empty
 				for step := range 5 {
 					next := random()
 					sub := ""

@@ -96,8 +96,8 @@ func patchCore(t testing.TB) (*Core, *Resource) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	c, err := New(Options{Store: s, Groups: []kind.Group{{Name: "", AddToScheme: corev1.AddToScheme, Kinds: []*kind.Kind{
-		{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Resource: "pods", Namespaced: true, Status: &kind.Subresource{}}}}}})
+	pods := &kind.Kind{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Resource: "pods", Namespaced: true, Status: &kind.Subresource{}}
+	c, err := New(Options{Store: s, Groups: []kind.Group{{Name: "", AddToScheme: corev1.AddToScheme, Kinds: []*kind.Kind{pods}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

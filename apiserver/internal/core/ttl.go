@@ -66,7 +66,6 @@ func (c *Core) expireKind(ctx context.Context, s *stored) {
 		add(o, lastWritten(o.Object()))
 		return true
 	})
-	snap = nil
 	timer := c.opts.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -62,7 +62,6 @@ func newTree() *btree.BTreeG[*Object] {
 type Snapshot struct {
 	Revision int64
 	tree     *btree.BTreeG[*Object]
-	keep     bool
 }
 
 // Len is the number of objects.

@@ -32,7 +32,7 @@ func appendWithVersion(dst, raw []byte, rev int64) ([]byte, bool) {
 	rest := raw[start+int(metaLen):]
 
 	// before: fields 1 to 5; after: behind an existing field 6.
-	before, after := 0, 0
+	before := 0
 	for before < len(meta) && meta[before] < tagResourceVersion && meta[before]&7 == 2 {
 		l, n := binary.Uvarint(meta[before+1:])
 		if n <= 0 || uint64(len(meta)-before-1-n) < l {
@@ -40,7 +40,7 @@ func appendWithVersion(dst, raw []byte, rev int64) ([]byte, bool) {
 		}
 		before += 1 + n + int(l)
 	}
-	after = before
+	after := before
 	if before < len(meta) && meta[before] == tagResourceVersion {
 		l, n := binary.Uvarint(meta[before+1:])
 		if n <= 0 || uint64(len(meta)-before-1-n) < l {
