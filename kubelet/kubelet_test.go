@@ -148,8 +148,10 @@ func (h *harness) hasEvent(name, want string) {
 
 func newPod(name string, edit ...func(*corev1.Pod)) *corev1.Pod {
 	grace := int64(30)
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-" + name), Generation: 1}, Spec: corev1.PodSpec{NodeName: "n1", RestartPolicy: corev1.RestartPolicyAlways,
-		TerminationGracePeriodSeconds: &grace, Containers: []corev1.Container{{Name: "app", Image: "registry.example/app:1", ImagePullPolicy: corev1.PullIfNotPresent}}}}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-" + name), Generation: 1}, Spec: corev1.PodSpec{
+		NodeName: "n1", RestartPolicy: corev1.RestartPolicyAlways,
+		TerminationGracePeriodSeconds: &grace, Containers: []corev1.Container{{Name: "app", Image: "registry.example/app:1", ImagePullPolicy: corev1.PullIfNotPresent}},
+	}}
 	for _, f := range edit {
 		f(p)
 	}

@@ -18,8 +18,10 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer, k *Kubelet) (*metrics, error) {
 	m := &metrics{
-		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "kubelet_runtime_operations_duration_seconds", Help: "Duration in seconds of runtime operations.",
-			Buckets: prometheus.ExponentialBuckets(.005, 2.5, 14)}, []string{"operation_type"}),
+		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kubelet_runtime_operations_duration_seconds", Help: "Duration in seconds of runtime operations.",
+			Buckets: prometheus.ExponentialBuckets(.005, 2.5, 14),
+		}, []string{"operation_type"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubelet_runtime_operations_errors_total", Help: "Cumulative number of runtime operation errors."}, []string{"operation_type"}),
 		probes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "prober_probe_total", Help: "Cumulative number of probes by type and result."}, []string{"probe_type", "result"}),
 		starts:   prometheus.NewCounter(prometheus.CounterOpts{Name: "kubelet_started_containers_total", Help: "Cumulative number of containers started."}),

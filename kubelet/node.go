@@ -66,9 +66,11 @@ func (k *Kubelet) tryRegister(ctx context.Context, info machine.Info, version *r
 		"beta.kubernetes.io/os": info.OperatingSystem, "beta.kubernetes.io/arch": info.Architecture,
 	}}, Spec: corev1.NodeSpec{ProviderID: k.opts.ProviderID, Taints: k.opts.NodeTaints}}
 	maps.Copy(want.Labels, k.opts.NodeLabels)
-	want.Status.NodeInfo = corev1.NodeSystemInfo{MachineID: info.MachineID, SystemUUID: info.SystemUUID, BootID: info.BootID, KernelVersion: info.KernelVersion, OSImage: info.OSImage,
+	want.Status.NodeInfo = corev1.NodeSystemInfo{
+		MachineID: info.MachineID, SystemUUID: info.SystemUUID, BootID: info.BootID, KernelVersion: info.KernelVersion, OSImage: info.OSImage,
 		OperatingSystem: info.OperatingSystem, Architecture: info.Architecture, KubeletVersion: k.opts.Version,
-		ContainerRuntimeVersion: fmt.Sprintf("%s://%s", version.RuntimeName, version.RuntimeVersion)}
+		ContainerRuntimeVersion: fmt.Sprintf("%s://%s", version.RuntimeName, version.RuntimeVersion),
+	}
 	k.capacity(want, info)
 	k.fillStatus(ctx, want, want.DeepCopy())
 

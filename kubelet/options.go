@@ -152,9 +152,11 @@ func (o Options) validate() error {
 	if !filepath.IsAbs(o.RootDir) {
 		return fmt.Errorf("kubelet: Options.RootDir is %q, expected an absolute path", o.RootDir)
 	}
-	for name, v := range map[string]int64{"MaxPods": o.MaxPods, "ContainerLogMaxSize": o.ContainerLogMaxSize, "ContainerLogMaxFiles": int64(o.ContainerLogMaxFiles) - 1,
+	for name, v := range map[string]int64{
+		"MaxPods": o.MaxPods, "ContainerLogMaxSize": o.ContainerLogMaxSize, "ContainerLogMaxFiles": int64(o.ContainerLogMaxFiles) - 1,
 		"ParallelPulls": int64(o.ParallelPulls), "RelistPeriod": int64(o.RelistPeriod), "NodeStatusPeriod": int64(o.NodeStatusPeriod), "LeaseDuration": int64(o.LeaseDuration),
-		"SyncPeriod": int64(o.SyncPeriod), "Workers": int64(o.Workers)} {
+		"SyncPeriod": int64(o.SyncPeriod), "Workers": int64(o.Workers),
+	} {
 		if v <= 0 {
 			return fmt.Errorf("kubelet: Options.%s is too small, expected more than 0 (more than 1 for ContainerLogMaxFiles)", name)
 		}

@@ -155,8 +155,10 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 }
 
 func (k *Kubelet) input(rec *record) podstate.Input {
-	return podstate.Input{Now: k.clock.Now(), Pod: rec.pod, Gone: rec.gone, Sandboxes: rec.sandboxes, Containers: rec.containers, Rejected: rec.rejected,
-		HostIPs: k.hostIPs, RuntimeName: k.runtimeName, Written: rec.version > 0 && rec.version == rec.writtenVersion}
+	return podstate.Input{
+		Now: k.clock.Now(), Pod: rec.pod, Gone: rec.gone, Sandboxes: rec.sandboxes, Containers: rec.containers, Rejected: rec.rejected,
+		HostIPs: k.hostIPs, RuntimeName: k.runtimeName, Written: rec.version > 0 && rec.version == rec.writtenVersion,
+	}
 }
 
 func (rec *record) name() string { return rec.pod.Namespace + "/" + rec.pod.Name }

@@ -121,9 +121,11 @@ func containerOf(st *runtimeapi.ContainerStatus, sandbox string) podstate.Contai
 		}
 		return time.Unix(0, ns)
 	}
-	x := podstate.Container{ID: st.Id, Name: st.GetMetadata().GetName(), SandboxID: sandbox, State: stateOf(st.State), Attempt: st.GetMetadata().GetAttempt(),
+	x := podstate.Container{
+		ID: st.Id, Name: st.GetMetadata().GetName(), SandboxID: sandbox, State: stateOf(st.State), Attempt: st.GetMetadata().GetAttempt(),
 		CreatedAt: at(st.CreatedAt), StartedAt: at(st.StartedAt), FinishedAt: at(st.FinishedAt), ExitCode: st.ExitCode, Reason: st.Reason, Message: st.Message,
-		SpecImage: st.Annotations[criconfig.AnnotationImage]}
+		SpecImage: st.Annotations[criconfig.AnnotationImage],
+	}
 	if n, err := strconv.ParseUint(st.Annotations[criconfig.AnnotationRestartCount], 10, 32); err == nil {
 		x.Attempt = uint32(n)
 	}
@@ -243,8 +245,10 @@ func (k *Kubelet) runtimeChanged(uid types.UID, labels map[string]string) {
 			k.mu.Unlock()
 			return
 		}
-		rec = &record{uid: uid, gone: true, machine: podstate.New(), admission: released, pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid,
-			Name: labels[kubelettypes.KubernetesPodNameLabel], Namespace: labels[kubelettypes.KubernetesPodNamespaceLabel]}}}
+		rec = &record{uid: uid, gone: true, machine: podstate.New(), admission: released, pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			UID:  uid,
+			Name: labels[kubelettypes.KubernetesPodNameLabel], Namespace: labels[kubelettypes.KubernetesPodNamespaceLabel],
+		}}}
 		k.pods[uid] = rec
 		k.log.Info("Found a pod in the runtime that the API does not have", "pod", rec.name(), "uid", uid)
 	}
@@ -319,7 +323,10 @@ func (k *Kubelet) takeEvents(ctx context.Context, source EventService) error {
 	for {
 		select {
 		case <-events:
-		case <-ended:
+		case end := <-ended:
+			if err == nil {
+				err = end
+			}
 			return err
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-
+	"errors"
 	"fmt"
 	"log"
 	"math/big"
@@ -62,9 +62,10 @@ func (k *Kubelet) listen(ctx context.Context) (func(context.Context) error, erro
 		var err error
 		select {
 		case <-ctx.Done():
-			err = ctx.Err()
 			_ = server.Close()
-			<-ended
+			if err = <-ended; errors.Is(err, http.ErrServerClosed) {
+				err = ctx.Err()
+			}
 		case err = <-ended:
 		}
 		// Upgraded connections are no longer the server's: closing them ends their handlers.
@@ -109,9 +110,11 @@ func (k *Kubelet) selfSigned() (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	now := time.Now()
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "system:node:" + k.opts.NodeName, Organization: []string{"system:nodes"}},
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "system:node:" + k.opts.NodeName, Organization: []string{"system:nodes"}},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{k.opts.NodeName, k.opts.Hostname, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+		DNSNames: []string{k.opts.NodeName, k.opts.Hostname, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
 	for _, ip := range k.opts.NodeIPs {
 		template.IPAddresses = append(template.IPAddresses, ip.AsSlice())
 	}

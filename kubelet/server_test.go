@@ -47,8 +47,10 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -68,8 +70,10 @@ func (a *authority) config(t *testing.T, host, name string, groups ...string) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name, Organization: groups}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name, Organization: groups}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +82,10 @@ func (a *authority) config(t *testing.T, host, name string, groups ...string) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rest.Config{Host: "https://" + host, TLSClientConfig: rest.TLSClientConfig{Insecure: true,
-		CertData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), KeyData: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}}
+	return &rest.Config{Host: "https://" + host, TLSClientConfig: rest.TLSClientConfig{
+		Insecure: true,
+		CertData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), KeyData: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	}}
 }
 
 func get(t *testing.T, c *rest.Config, path string) (int, string) {
@@ -125,13 +131,15 @@ func serving(t *testing.T, simulated bool, pods ...*corev1.Pod) (*kubelet.Kubele
 		t.Fatal(err)
 	}
 	auth := newAuthority(t)
-	k, err := kubelet.New(c, ca, rt, rt, kubelet.Options{NodeName: "n1", Simulated: simulated, RootDir: t.TempDir(), ClientCA: auth.pool, ClusterDNS: []string{"10.96.0.10"},
+	k, err := kubelet.New(c, ca, rt, rt, kubelet.Options{
+		NodeName: "n1", Simulated: simulated, RootDir: t.TempDir(), ClientCA: auth.pool, ClusterDNS: []string{"10.96.0.10"},
 		Authorizer: authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 			if a.GetUser().GetName() == "admin" || a.GetSubresource() == "metrics" {
 				return authorizer.DecisionAllow, "", nil
 			}
 			return authorizer.DecisionNoOpinion, "", nil
-		})})
+		}),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,8 +299,10 @@ func TestStreams(t *testing.T) {
 func TestFiles(t *testing.T) {
 	optional := true
 	k, _, h := serving(t, false, newPod("p", func(p *corev1.Pod) {
-		p.Spec.Volumes = []corev1.Volume{{Name: "e", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
-			{Name: "c", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: &optional}}}}
+		p.Spec.Volumes = []corev1.Volume{
+			{Name: "e", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "c", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: &optional}}},
+		}
 		c := &p.Spec.Containers[0]
 		c.TerminationMessagePath = "/dev/termination-log"
 		c.Env = []corev1.EnvVar{{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}

@@ -115,8 +115,10 @@ func (a *reviewAuthorizer) Authorize(ctx context.Context, attr authorizer.Attrib
 	}
 	key := fmt.Sprintf("%q %q %q %q %q", who.GetName(), who.GetUID(), who.GetGroups(), attr.GetVerb(), attr.GetSubresource())
 	ok, err := a.cache.get(key, func() (bool, time.Duration, error) {
-		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: who.GetName(), UID: who.GetUID(), Groups: who.GetGroups(),
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: attr.GetVerb(), Version: "v1", Resource: attr.GetResource(), Subresource: attr.GetSubresource(), Name: attr.GetName()}}}
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: who.GetName(), UID: who.GetUID(), Groups: who.GetGroups(),
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: attr.GetVerb(), Version: "v1", Resource: attr.GetResource(), Subresource: attr.GetSubresource(), Name: attr.GetName()},
+		}}
 		if len(who.GetExtra()) > 0 {
 			review.Spec.Extra = map[string]authorizationv1.ExtraValue{}
 			for k, v := range who.GetExtra() {

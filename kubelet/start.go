@@ -130,9 +130,11 @@ func grace(pod *corev1.Pod) time.Duration {
 }
 
 func (k *Kubelet) containerConfig(ctx context.Context, rec *record, pod *corev1.Pod, c *corev1.Container, a podstate.Action, image images.Image, sandbox *podstate.Sandbox) (*runtimeapi.ContainerConfig, error) {
-	input := criconfig.Container{Pod: pod, Container: c, Attempt: a.Attempt, ImageRef: image.Ref, ImageUID: image.UID, ImageUser: image.User,
+	input := criconfig.Container{
+		Pod: pod, Container: c, Attempt: a.Attempt, ImageRef: image.Ref, ImageUID: image.UID, ImageUser: image.User,
 		MemoryCapacity: k.memoryCapacity(), WithLog: true, QOS: podstate.QOS(pod),
-		Annotations: map[string]string{AnnotationContainerRole: role(pod, c.Name)}}
+		Annotations: map[string]string{AnnotationContainerRole: role(pod, c.Name)},
+	}
 	for i := range pod.Spec.EphemeralContainers {
 		if e := &pod.Spec.EphemeralContainers[i]; e.Name == c.Name && e.TargetContainerName != "" {
 			id, err := k.runningID(rec, e.TargetContainerName)

@@ -63,8 +63,10 @@ func (k *Kubelet) summary(ctx context.Context) (*statsapi.Summary, error) {
 			p.CPU = addCPU(p.CPU, c.CPU)
 		}
 		if u := s.Memory; u != nil {
-			c.Memory = &statsapi.MemoryStats{Time: at(u.Timestamp), AvailableBytes: number(u.AvailableBytes), UsageBytes: number(u.UsageBytes), WorkingSetBytes: number(u.WorkingSetBytes), RSSBytes: number(u.RssBytes),
-				PageFaults: number(u.PageFaults), MajorPageFaults: number(u.MajorPageFaults)}
+			c.Memory = &statsapi.MemoryStats{
+				Time: at(u.Timestamp), AvailableBytes: number(u.AvailableBytes), UsageBytes: number(u.UsageBytes), WorkingSetBytes: number(u.WorkingSetBytes), RSSBytes: number(u.RssBytes),
+				PageFaults: number(u.PageFaults), MajorPageFaults: number(u.MajorPageFaults),
+			}
 			p.Memory = addMemory(p.Memory, c.Memory)
 		}
 		if u := s.WritableLayer; u != nil {
@@ -118,8 +120,10 @@ func addMemory(a, b *statsapi.MemoryStats) *statsapi.MemoryStats {
 		}
 		return a
 	}
-	return &statsapi.MemoryStats{Time: b.Time, UsageBytes: addNumber(a.UsageBytes, b.UsageBytes), WorkingSetBytes: addNumber(a.WorkingSetBytes, b.WorkingSetBytes), RSSBytes: addNumber(a.RSSBytes, b.RSSBytes),
-		PageFaults: addNumber(a.PageFaults, b.PageFaults), MajorPageFaults: addNumber(a.MajorPageFaults, b.MajorPageFaults)}
+	return &statsapi.MemoryStats{
+		Time: b.Time, UsageBytes: addNumber(a.UsageBytes, b.UsageBytes), WorkingSetBytes: addNumber(a.WorkingSetBytes, b.WorkingSetBytes), RSSBytes: addNumber(a.RSSBytes, b.RSSBytes),
+		PageFaults: addNumber(a.PageFaults, b.PageFaults), MajorPageFaults: addNumber(a.MajorPageFaults, b.MajorPageFaults),
+	}
 }
 
 // nodeUsage measures the machine. How fast its processors work is known from the second time on.

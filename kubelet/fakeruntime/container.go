@@ -44,10 +44,12 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *r
 	if spec.UserSpecifiedImage != "" {
 		spec = &runtimeapi.ImageSpec{Image: spec.UserSpecifiedImage}
 	}
-	c := &container{id: r.id(), sandbox: s, meta: &runtimeapi.ContainerMetadata{Name: config.Metadata.Name, Attempt: config.Metadata.Attempt},
+	c := &container{
+		id: r.id(), sandbox: s, meta: &runtimeapi.ContainerMetadata{Name: config.Metadata.Name, Attempt: config.Metadata.Attempt},
 		labels: maps.Clone(config.Labels), annotations: maps.Clone(config.Annotations), image: spec, imageRef: img.digest,
 		logPath: config.LogPath, resources: config.GetLinux().GetResources(), mounts: config.Mounts,
-		state: runtimeapi.ContainerState_CONTAINER_CREATED, createdAt: now.UnixNano(), plan: plan, index: -1}
+		state: runtimeapi.ContainerState_CONTAINER_CREATED, createdAt: now.UnixNano(), plan: plan, index: -1,
+	}
 	r.containers[c.id] = c
 	s.containers = append(s.containers, c)
 	r.emit(s, c.id, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
@@ -153,8 +155,10 @@ func (r *Runtime) ListContainers(_ context.Context, f *runtimeapi.ContainerFilte
 	var out []*runtimeapi.Container
 	r.eachContainer(f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector(), func(c *container) {
 		if f.GetState() == nil || f.State.State == c.state {
-			out = append(out, &runtimeapi.Container{Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.meta, Image: c.image, ImageRef: c.imageRef, ImageId: c.imageRef,
-				State: c.state, CreatedAt: c.createdAt, Labels: c.labels, Annotations: c.annotations})
+			out = append(out, &runtimeapi.Container{
+				Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.meta, Image: c.image, ImageRef: c.imageRef, ImageId: c.imageRef,
+				State: c.state, CreatedAt: c.createdAt, Labels: c.labels, Annotations: c.annotations,
+			})
 		}
 	})
 	return out, nil
@@ -202,9 +206,11 @@ func (r *Runtime) ContainerStatus(_ context.Context, id string, _ bool) (*runtim
 }
 
 func (c *container) status() *runtimeapi.ContainerStatus {
-	st := &runtimeapi.ContainerStatus{Id: c.id, Metadata: c.meta, State: c.state, CreatedAt: c.createdAt, StartedAt: c.startedAt, FinishedAt: c.finishedAt,
+	st := &runtimeapi.ContainerStatus{
+		Id: c.id, Metadata: c.meta, State: c.state, CreatedAt: c.createdAt, StartedAt: c.startedAt, FinishedAt: c.finishedAt,
 		ExitCode: c.exitCode, Reason: c.reason, Image: c.image, ImageRef: c.imageRef, ImageId: c.imageRef, Labels: c.labels, Annotations: c.annotations, Mounts: c.mounts,
-		Resources: &runtimeapi.ContainerResources{Linux: c.resources}}
+		Resources: &runtimeapi.ContainerResources{Linux: c.resources},
+	}
 	if c.logPath != "" {
 		st.LogPath = c.logFile()
 	}

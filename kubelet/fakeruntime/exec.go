@@ -127,7 +127,9 @@ func (r *Runtime) Run(ctx context.Context) error {
 	r.streaming = nil
 	r.mu.Unlock()
 	_ = server.Close()
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("fakeruntime: %w", err)
+	}
 	return nil
 }
 

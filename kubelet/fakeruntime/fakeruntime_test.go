@@ -36,8 +36,10 @@ func TestSuite(t *testing.T) {
 			}
 			return &runtimetest.Instance{Runtime: programs{rt}, Images: rt, Events: rt, Image: "localhost/workload:1"}
 		},
-		Without: []runtimetest.Feature{runtimetest.Processes, runtimetest.Filesystem, runtimetest.PIDs, runtimetest.Users, runtimetest.Limits, runtimetest.Capabilities, runtimetest.Hostname,
-			runtimetest.Streaming, runtimetest.Network},
+		Without: []runtimetest.Feature{
+			runtimetest.Processes, runtimetest.Filesystem, runtimetest.PIDs, runtimetest.Users, runtimetest.Limits, runtimetest.Capabilities, runtimetest.Hostname,
+			runtimetest.Streaming, runtimetest.Network,
+		},
 	})
 }
 
@@ -105,8 +107,10 @@ func node(t *testing.T, annotations, labels map[string]string, role string, f fu
 		if _, err := rt.PullImage(ctx, &runtimeapi.ImageSpec{Image: "img"}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		id, err := rt.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "img"},
-			Annotations: map[string]string{kubelet.AnnotationContainerRole: role}}, nil)
+		id, err := rt.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{
+			Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "img"},
+			Annotations: map[string]string{kubelet.AnnotationContainerRole: role},
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -129,8 +129,10 @@ func New(o Options) (*Runtime, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Runtime{opts: o, clock: o.Clock, sandboxes: map[string]*sandbox{}, containers: map[string]*container{},
-		byUID: map[string][]*sandbox{}, images: map[string]*image{}, addrs: newAddresses(o.PodCIDR)}, nil
+	return &Runtime{
+		opts: o, clock: o.Clock, sandboxes: map[string]*sandbox{}, containers: map[string]*container{},
+		byUID: map[string][]*sandbox{}, images: map[string]*image{}, addrs: newAddresses(o.PodCIDR),
+	}, nil
 }
 
 func (r *Runtime) id() string {
@@ -174,9 +176,11 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 		}
 	}
 	m := config.Metadata
-	s := &sandbox{id: r.id(), meta: &runtimeapi.PodSandboxMetadata{Name: m.Name, Namespace: m.Namespace, Uid: m.Uid, Attempt: m.Attempt},
+	s := &sandbox{
+		id: r.id(), meta: &runtimeapi.PodSandboxMetadata{Name: m.Name, Namespace: m.Namespace, Uid: m.Uid, Attempt: m.Attempt},
 		labels: maps.Clone(config.Labels), annotations: maps.Clone(config.Annotations), hostname: config.Hostname,
-		logDir: config.LogDirectory, handler: handler, ready: true, createdAt: now.UnixNano(), linux: config.GetLinux().GetSecurityContext().GetNamespaceOptions()}
+		logDir: config.LogDirectory, handler: handler, ready: true, createdAt: now.UnixNano(), linux: config.GetLinux().GetSecurityContext().GetNamespaceOptions(),
+	}
 	if s.linux.GetNetwork() != runtimeapi.NamespaceMode_NODE {
 		ip, err := r.addrs.take()
 		if err != nil {
@@ -260,8 +264,10 @@ func (s *sandbox) state() runtimeapi.PodSandboxState {
 }
 
 func (s *sandbox) status() *runtimeapi.PodSandboxStatus {
-	st := &runtimeapi.PodSandboxStatus{Id: s.id, Metadata: s.meta, State: s.state(), CreatedAt: s.createdAt, Labels: s.labels, Annotations: s.annotations,
-		RuntimeHandler: s.handler, Linux: &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: s.linux}}}
+	st := &runtimeapi.PodSandboxStatus{
+		Id: s.id, Metadata: s.meta, State: s.state(), CreatedAt: s.createdAt, Labels: s.labels, Annotations: s.annotations,
+		RuntimeHandler: s.handler, Linux: &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: s.linux}},
+	}
 	if s.ready && s.ip.IsValid() {
 		st.Network = &runtimeapi.PodSandboxNetworkStatus{Ip: s.ip.String()}
 	}
@@ -275,8 +281,10 @@ func (r *Runtime) ListPodSandbox(_ context.Context, f *runtimeapi.PodSandboxFilt
 	var out []*runtimeapi.PodSandbox
 	r.eachSandbox(f.GetId(), f.GetLabelSelector(), func(s *sandbox) {
 		if f.GetState() == nil || f.State.State == s.state() {
-			out = append(out, &runtimeapi.PodSandbox{Id: s.id, Metadata: s.meta, State: s.state(), CreatedAt: s.createdAt, Labels: s.labels,
-				Annotations: s.annotations, RuntimeHandler: s.handler})
+			out = append(out, &runtimeapi.PodSandbox{
+				Id: s.id, Metadata: s.meta, State: s.state(), CreatedAt: s.createdAt, Labels: s.labels,
+				Annotations: s.annotations, RuntimeHandler: s.handler,
+			})
 		}
 	})
 	return out, nil
@@ -322,7 +330,8 @@ func (r *Runtime) Version(context.Context, string) (*runtimeapi.VersionResponse,
 // Status implements kubelet.StatusService.
 func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, error) {
 	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
-		{Type: runtimeapi.RuntimeReady, Status: true}, {Type: runtimeapi.NetworkReady, Status: true}}}}, nil
+		{Type: runtimeapi.RuntimeReady, Status: true}, {Type: runtimeapi.NetworkReady, Status: true},
+	}}}, nil
 }
 
 type exits []*container
@@ -333,11 +342,13 @@ func (h exits) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j
 }
+
 func (h *exits) Push(x any) {
 	c := x.(*container)
 	c.index = len(*h)
 	*h = append(*h, c)
 }
+
 func (h *exits) Pop() any {
 	old := *h
 	c := old[len(old)-1]

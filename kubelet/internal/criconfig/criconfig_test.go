@@ -65,10 +65,14 @@ func TestContainerConfig(t *testing.T) {
 	p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: ptr(int64(1000)), FSGroup: ptr(int64(7)), SupplementalGroups: []int64{5}, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
 	c := &p.Spec.Containers[0]
 	c.Command, c.Args = []string{"run", "$(A)"}, []string{"$$(A)"}
-	c.Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("250m"), "memory": resource.MustParse("256Mi")},
-		Limits: corev1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("512Mi"), "hugepages-2Mi": resource.MustParse("4Mi")}}
-	c.SecurityContext = &corev1.SecurityContext{RunAsUser: ptr(int64(2000)), AllowPrivilegeEscalation: ptr(false), ReadOnlyRootFilesystem: ptr(true),
-		Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}, Drop: []corev1.Capability{"ALL"}}}
+	c.Resources = corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{"cpu": resource.MustParse("250m"), "memory": resource.MustParse("256Mi")},
+		Limits:   corev1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("512Mi"), "hugepages-2Mi": resource.MustParse("4Mi")},
+	}
+	c.SecurityContext = &corev1.SecurityContext{
+		RunAsUser: ptr(int64(2000)), AllowPrivilegeEscalation: ptr(false), ReadOnlyRootFilesystem: ptr(true),
+		Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}, Drop: []corev1.Capability{"ALL"}},
+	}
 	got, err := Container{Pod: p, Container: c, Attempt: 3, ImageRef: "sha256:1", Env: []env.Var{{Name: "A", Value: "1"}}, MemoryCapacity: 1 << 30, WithLog: true, QOS: corev1.PodQOSBurstable}.Config()
 	if err != nil {
 		t.Fatal(err)

@@ -144,8 +144,10 @@ func protocol(p corev1.Protocol) runtimeapi.Protocol {
 }
 
 func sandboxSecurity(pod *corev1.Pod) *runtimeapi.LinuxSandboxSecurityContext {
-	out := &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: namespaces(pod), Privileged: privileged(pod),
-		Seccomp: &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}}
+	out := &runtimeapi.LinuxSandboxSecurityContext{
+		NamespaceOptions: namespaces(pod), Privileged: privileged(pod),
+		Seccomp: &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault},
+	}
 	sc := pod.Spec.SecurityContext
 	if sc == nil {
 		return out

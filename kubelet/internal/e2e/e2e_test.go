@@ -115,8 +115,10 @@ func start(t *testing.T) *machine {
 			t.Error(err)
 		}
 	})
-	for _, o := range []client.Object{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}},
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kube-root-ca.crt"}, Data: map[string]string{"ca.crt": "x"}}} {
+	for _, o := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kube-root-ca.crt"}, Data: map[string]string{"ca.crt": "x"}},
+	} {
 		if err := m.client.Create(ctx, o); err != nil && !apierrors.IsAlreadyExists(err) {
 			t.Fatal(err)
 		}
@@ -128,8 +130,10 @@ func start(t *testing.T) *machine {
 func (m *machine) kubelet() {
 	m.t.Helper()
 	ca := m.srv.Cache(apiserver.Admin)
-	k, err := kubelet.New(m.client, ca, m.rt, m.rt, kubelet.Options{NodeName: "node-1", RootDir: filepath.Join(m.dir, "kubelet"), NodeIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
-		ClientCA: m.srv.CA().Pool()})
+	k, err := kubelet.New(m.client, ca, m.rt, m.rt, kubelet.Options{
+		NodeName: "node-1", RootDir: filepath.Join(m.dir, "kubelet"), NodeIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+		ClientCA: m.srv.CA().Pool(),
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -181,8 +185,10 @@ func phase(want corev1.PodPhase) func(*corev1.Pod) bool {
 }
 
 func pod(name string, args ...string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: "node-1", RestartPolicy: corev1.RestartPolicyNever,
-		Containers: []corev1.Container{{Name: "app", Image: "example.com/workload:1", ImagePullPolicy: corev1.PullNever, Args: args}}}}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{
+		NodeName: "node-1", RestartPolicy: corev1.RestartPolicyNever,
+		Containers: []corev1.Container{{Name: "app", Image: "example.com/workload:1", ImagePullPolicy: corev1.PullNever, Args: args}},
+	}}
 }
 
 func (m *machine) log(name string) string {
@@ -221,15 +227,22 @@ func TestRealPods(t *testing.T) {
 
 	// Environment, command line and volumes arrive.
 	p := pod("env", "env GREETING", "env IP", "env EXPANDED", "cat /conf/greeting", "cat /sec/deep/key", "cat /data/f", "hostname", "exit 0")
-	p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "example.com/workload:1", ImagePullPolicy: corev1.PullNever, Args: []string{"write /data/f from init"},
-		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}}}}
-	p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	p.Spec.InitContainers = []corev1.Container{{
+		Name: "init", Image: "example.com/workload:1", ImagePullPolicy: corev1.PullNever, Args: []string{"write /data/f from init"},
+		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
+	}}
+	p.Spec.Volumes = []corev1.Volume{
+		{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		{Name: "conf", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "conf"}}}},
-		{Name: "sec", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "sec", Items: []corev1.KeyToPath{{Key: "key", Path: "deep/key"}}}}}}
+		{Name: "sec", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "sec", Items: []corev1.KeyToPath{{Key: "key", Path: "deep/key"}}}}},
+	}
 	c := &p.Spec.Containers[0]
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "conf", MountPath: "/conf"}, {Name: "sec", MountPath: "/sec"}}
-	c.Env = []corev1.EnvVar{{Name: "GREETING", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "conf"}, Key: "greeting"}}},
-		{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIP"}}}, {Name: "EXPANDED", Value: "<$(GREETING)>"}}
+	c.Env = []corev1.EnvVar{
+		{Name: "GREETING", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "conf"}, Key: "greeting"}}},
+		{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIP"}}},
+		{Name: "EXPANDED", Value: "<$(GREETING)>"},
+	}
 	m.create(p)
 	got := m.wait("env", "succeeded", phase(corev1.PodSucceeded))
 	if want := "hello\n127.0.0.1\n<hello>\n"; !strings.HasPrefix(m.log("env"), want) {
@@ -378,8 +391,10 @@ func (m *machine) token() {
 		t.Errorf("%d %s", code, body)
 	}
 	m.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes/proxy"}}}},
-		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "nodes"},
-			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: "default"}}})
+		&rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "nodes"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "nodes"},
+			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: "default"}},
+		})
 	code, body := ask(req.Status.Token, "/pods")
 	if code != http.StatusOK {
 		t.Errorf("%d %s", code, body)

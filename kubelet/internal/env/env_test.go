@@ -85,15 +85,27 @@ func TestMake(t *testing.T) {
 	field := func(path string) *corev1.EnvVarSource {
 		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", UID: "u", Labels: map[string]string{"app": "x"}, Annotations: map[string]string{"a/b": "c"}},
-		Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "sa", EnableServiceLinks: &no}}
-	src := sources{maps: map[string]map[string]string{"m": {"K": "v", "L": "w"}},
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", UID: "u", Labels: map[string]string{"app": "x"}, Annotations: map[string]string{"a/b": "c"}},
+		Spec:       corev1.PodSpec{NodeName: "n1", ServiceAccountName: "sa", EnableServiceLinks: &no},
+	}
+	src := sources{
+		maps: map[string]map[string]string{"m": {"K": "v", "L": "w"}},
 		services: map[string][]corev1.Service{
 			"default": {service("kubernetes", "10.0.0.1", corev1.ServicePort{Name: "https", Port: 443}), service("other", "10.0.0.9", corev1.ServicePort{Port: 1})},
 			"ns":      {service("my-db", "10.0.0.2", corev1.ServicePort{Port: 5432, Protocol: corev1.ProtocolTCP}), service("headless", "None", corev1.ServicePort{Port: 1})},
-		}}
-	kube := []Var{{"KUBERNETES_SERVICE_HOST", "10.0.0.1"}, {"KUBERNETES_SERVICE_PORT", "443"}, {"KUBERNETES_SERVICE_PORT_HTTPS", "443"}, {"KUBERNETES_PORT", "tcp://10.0.0.1:443"},
-		{"KUBERNETES_PORT_443_TCP", "tcp://10.0.0.1:443"}, {"KUBERNETES_PORT_443_TCP_PROTO", "tcp"}, {"KUBERNETES_PORT_443_TCP_PORT", "443"}, {"KUBERNETES_PORT_443_TCP_ADDR", "10.0.0.1"}}
+		},
+	}
+	kube := []Var{
+		{"KUBERNETES_SERVICE_HOST", "10.0.0.1"},
+		{"KUBERNETES_SERVICE_PORT", "443"},
+		{"KUBERNETES_SERVICE_PORT_HTTPS", "443"},
+		{"KUBERNETES_PORT", "tcp://10.0.0.1:443"},
+		{"KUBERNETES_PORT_443_TCP", "tcp://10.0.0.1:443"},
+		{"KUBERNETES_PORT_443_TCP_PROTO", "tcp"},
+		{"KUBERNETES_PORT_443_TCP_PORT", "443"},
+		{"KUBERNETES_PORT_443_TCP_ADDR", "10.0.0.1"},
+	}
 	for _, tc := range []struct {
 		name    string
 		c       corev1.Container
@@ -101,25 +113,54 @@ func TestMake(t *testing.T) {
 		want    []Var
 		wantErr string
 	}{
-		{name: "values expand in order", c: corev1.Container{Env: []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)$(C)"}, {Name: "C", Value: "$(B)"}, {Name: "A", Value: "$(KUBERNETES_SERVICE_HOST)"}}},
-			want: []Var{{"A", "10.0.0.1"}, {"B", "1$(C)"}, {"C", "1$(C)"}}},
-		{name: "fields", c: corev1.Container{Env: []corev1.EnvVar{{Name: "N", ValueFrom: field("metadata.name")}, {Name: "L", ValueFrom: field("metadata.labels['app']")},
-			{Name: "A", ValueFrom: field("metadata.annotations['a/b']")}, {Name: "IP", ValueFrom: field("status.podIP")}, {Name: "H", ValueFrom: field("status.hostIPs")}, {Name: "SA", ValueFrom: field("spec.serviceAccountName")}}},
-			want: []Var{{"N", "p"}, {"L", "x"}, {"A", "c"}, {"IP", "1.2.3.4"}, {"H", "9.9.9.9,::9"}, {"SA", "sa"}}},
+		{
+			name: "values expand in order", c: corev1.Container{Env: []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)$(C)"}, {Name: "C", Value: "$(B)"}, {Name: "A", Value: "$(KUBERNETES_SERVICE_HOST)"}}},
+			want: []Var{{"A", "10.0.0.1"}, {"B", "1$(C)"}, {"C", "1$(C)"}},
+		},
+		{
+			name: "fields", c: corev1.Container{Env: []corev1.EnvVar{
+				{Name: "N", ValueFrom: field("metadata.name")},
+				{Name: "L", ValueFrom: field("metadata.labels['app']")},
+				{Name: "A", ValueFrom: field("metadata.annotations['a/b']")},
+				{Name: "IP", ValueFrom: field("status.podIP")},
+				{Name: "H", ValueFrom: field("status.hostIPs")},
+				{Name: "SA", ValueFrom: field("spec.serviceAccountName")},
+			}},
+			want: []Var{{"N", "p"}, {"L", "x"}, {"A", "c"}, {"IP", "1.2.3.4"}, {"H", "9.9.9.9,::9"}, {"SA", "sa"}},
+		},
 		{name: "unknown field", c: corev1.Container{Env: []corev1.EnvVar{{Name: "N", ValueFrom: field("status.phase")}}}, wantErr: "unsupported fieldPath: status.phase"},
 		{name: "config maps", c: corev1.Container{Env: []corev1.EnvVar{{Name: "K", ValueFrom: cm("m", "K", nil)}, {Name: "X", ValueFrom: cm("m", "none", &yes)}, {Name: "Y", ValueFrom: cm("none", "K", &yes)}}}, want: []Var{{"K", "v"}}},
 		{name: "missing key", c: corev1.Container{Env: []corev1.EnvVar{{Name: "K", ValueFrom: cm("m", "no", nil)}}}, wantErr: "couldn't find key no in ConfigMap ns/m"},
 		{name: "missing map", c: corev1.Container{Env: []corev1.EnvVar{{Name: "K", ValueFrom: cm("none", "no", nil)}}}, wantErr: `configmaps "none" not found`},
-		{name: "envFrom with prefix, overridden", c: corev1.Container{EnvFrom: []corev1.EnvFromSource{{Prefix: "P_", SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}}},
-			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: &yes}}}, Env: []corev1.EnvVar{{Name: "P_K", Value: "mine"}}},
-			want: []Var{{"P_K", "mine"}, {"P_L", "w"}}},
-		{name: "resources", c: corev1.Container{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("1500m")}},
-			Env: []corev1.EnvVar{{Name: "C", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "requests.cpu"}}},
-				{Name: "M", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory", Divisor: resource.MustParse("1Mi")}}}}},
-			want: []Var{{"C", "2"}, {"M", "1024"}}},
-		{name: "service links", links: true, c: corev1.Container{},
-			want: []Var{{"MY_DB_SERVICE_HOST", "10.0.0.2"}, {"MY_DB_SERVICE_PORT", "5432"}, {"MY_DB_PORT", "tcp://10.0.0.2:5432"}, {"MY_DB_PORT_5432_TCP", "tcp://10.0.0.2:5432"},
-				{"MY_DB_PORT_5432_TCP_PROTO", "tcp"}, {"MY_DB_PORT_5432_TCP_PORT", "5432"}, {"MY_DB_PORT_5432_TCP_ADDR", "10.0.0.2"}}},
+		{
+			name: "envFrom with prefix, overridden", c: corev1.Container{EnvFrom: []corev1.EnvFromSource{
+				{Prefix: "P_", SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}}},
+				{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: &yes}},
+			}, Env: []corev1.EnvVar{{Name: "P_K", Value: "mine"}}},
+			want: []Var{{"P_K", "mine"}, {"P_L", "w"}},
+		},
+		{
+			name: "resources", c: corev1.Container{
+				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("1500m")}},
+				Env: []corev1.EnvVar{
+					{Name: "C", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "requests.cpu"}}},
+					{Name: "M", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory", Divisor: resource.MustParse("1Mi")}}},
+				},
+			},
+			want: []Var{{"C", "2"}, {"M", "1024"}},
+		},
+		{
+			name: "service links", links: true, c: corev1.Container{},
+			want: []Var{
+				{"MY_DB_SERVICE_HOST", "10.0.0.2"},
+				{"MY_DB_SERVICE_PORT", "5432"},
+				{"MY_DB_PORT", "tcp://10.0.0.2:5432"},
+				{"MY_DB_PORT_5432_TCP", "tcp://10.0.0.2:5432"},
+				{"MY_DB_PORT_5432_TCP_PROTO", "tcp"},
+				{"MY_DB_PORT_5432_TCP_PORT", "5432"},
+				{"MY_DB_PORT_5432_TCP_ADDR", "10.0.0.2"},
+			},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := pod.DeepCopy()
@@ -128,8 +169,10 @@ func TestMake(t *testing.T) {
 				p.Spec.EnableServiceLinks = nil
 				want = append(append([]Var{}, tc.want...), kube...)
 			}
-			got, err := Make(context.Background(), Input{Pod: p, Container: &tc.c, PodIPs: []string{"1.2.3.4"}, HostIPs: []string{"9.9.9.9", "::9"},
-				Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi")}}, src)
+			got, err := Make(context.Background(), Input{
+				Pod: p, Container: &tc.c, PodIPs: []string{"1.2.3.4"}, HostIPs: []string{"9.9.9.9", "::9"},
+				Allocatable: corev1.ResourceList{"memory": resource.MustParse("1Gi")},
+			}, src)
 			if tc.wantErr != "" {
 				if err == nil || err.Error() != tc.wantErr {
 					t.Fatalf("error %v, want %s", err, tc.wantErr)

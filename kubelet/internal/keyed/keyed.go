@@ -200,11 +200,13 @@ func (t timers[K]) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
 	t[i].index, t[j].index = i, j
 }
+
 func (t *timers[K]) Push(x any) {
 	e := x.(*entry[K])
 	e.index = len(*t)
 	*t = append(*t, e)
 }
+
 func (t *timers[K]) Pop() any {
 	old := *t
 	e := old[len(old)-1]

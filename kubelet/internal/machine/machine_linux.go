@@ -30,7 +30,7 @@ func (i *Info) read(path string) {
 	var st unix.Statfs_t
 	for p := path; ; p = parent(p) {
 		if err := unix.Statfs(p, &st); err == nil {
-			i.Storage = int64(st.Blocks) * int64(st.Bsize)
+			i.Storage = int64(st.Blocks * uint64(st.Bsize))
 			return
 		}
 		if p == "/" || p == "" {

@@ -21,8 +21,10 @@ func (m *Machine) conditions(v *view, st *corev1.PodStatus, sandboxReady bool) {
 		return corev1.ConditionFalse
 	}
 	set := func(t corev1.PodConditionType, ok bool, reason, message string) {
-		c := corev1.PodCondition{Type: t, Status: status(ok), Reason: reason, Message: message, ObservedGeneration: pod.Generation,
-			LastTransitionTime: metav1.Time{Time: v.in.Now.Truncate(time.Second)}}
+		c := corev1.PodCondition{
+			Type: t, Status: status(ok), Reason: reason, Message: message, ObservedGeneration: pod.Generation,
+			LastTransitionTime: metav1.Time{Time: v.in.Now.Truncate(time.Second)},
+		}
 		for _, from := range [...][]corev1.PodCondition{v.last.Conditions, api} {
 			if old := condition(from, t); old != nil {
 				if old.Status == c.Status {

@@ -230,8 +230,10 @@ func has(list []Container, name string) bool {
 // lost is a container that had run and the runtime knows no more.
 func lost(s *corev1.ContainerStatus) Container {
 	_, id, _ := strings.Cut(s.ContainerID, "://")
-	c := Container{ID: id, Name: s.Name, State: Exited, Attempt: uint32(max(s.RestartCount, 0)), ExitCode: 137, Reason: ReasonStatusUnknown,
-		Message: "The container could not be located when the pod was deleted.  The container used to be Running", Image: s.Image, ImageID: s.ImageID}
+	c := Container{
+		ID: id, Name: s.Name, State: Exited, Attempt: uint32(max(s.RestartCount, 0)), ExitCode: 137, Reason: ReasonStatusUnknown,
+		Message: "The container could not be located when the pod was deleted.  The container used to be Running", Image: s.Image, ImageID: s.ImageID,
+	}
 	t := s.State.Terminated
 	if t == nil {
 		t = s.LastTerminationState.Terminated

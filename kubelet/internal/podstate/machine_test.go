@@ -235,8 +235,10 @@ clean-up
 			pod:  testPod(corev1.RestartPolicyNever, "app"),
 			edit: func(p *corev1.Pod) {
 				p.Spec.Containers[0].RestartPolicy = ptr(corev1.ContainerRestartPolicyNever)
-				p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
-					ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}}}}
+				p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{
+					Action:    corev1.ContainerRestartRuleActionRestart,
+					ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}},
+				}}
 			},
 			play: func(n *node, show func()) { n.decide(); n.exit("app", 42); show(); n.exit("app", 1); show() },
 			want: `

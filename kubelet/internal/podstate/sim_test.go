@@ -28,8 +28,10 @@ type node struct {
 }
 
 func newNode(t *testing.T, pod *corev1.Pod) *node {
-	return &node{t: t, m: New(), auto: true, fail: map[string]Failure{},
-		in: Input{Now: time.Unix(1_700_000_000, 0), Pod: pod, HostIPs: []string{"10.0.0.1"}, RuntimeName: "sim"}}
+	return &node{
+		t: t, m: New(), auto: true, fail: map[string]Failure{},
+		in: Input{Now: time.Unix(1_700_000_000, 0), Pod: pod, HostIPs: []string{"10.0.0.1"}, RuntimeName: "sim"},
+	}
 }
 
 func (n *node) log(format string, args ...any) {
@@ -109,8 +111,10 @@ func (n *node) end(i int) {
 		if n.running(a.Container) != nil {
 			n.t.Errorf("%s started while it runs", a.Container)
 		}
-		n.in.Containers = append(n.in.Containers, Container{ID: fmt.Sprint("c", n.ids), Name: a.Container, SandboxID: a.SandboxID, State: Running,
-			Attempt: a.Attempt, CreatedAt: n.in.Now, StartedAt: n.in.Now})
+		n.in.Containers = append(n.in.Containers, Container{
+			ID: fmt.Sprint("c", n.ids), Name: a.Container, SandboxID: a.SandboxID, State: Running,
+			Attempt: a.Attempt, CreatedAt: n.in.Now, StartedAt: n.in.Now,
+		})
 	case StopContainer:
 		if c := n.container(a.ContainerID); c != nil && c.State == Running {
 			c.State, c.ExitCode, c.FinishedAt = Exited, 137, n.in.Now
@@ -203,8 +207,10 @@ func (n *node) state() string {
 	var conds []string
 	for _, c := range st.Conditions {
 		if c.Status == corev1.ConditionTrue {
-			conds = append(conds, map[corev1.PodConditionType]string{corev1.PodReady: "R", corev1.ContainersReady: "C", corev1.PodInitialized: "I",
-				corev1.PodScheduled: "", corev1.PodReadyToStartContainers: "S"}[c.Type])
+			conds = append(conds, map[corev1.PodConditionType]string{
+				corev1.PodReady: "R", corev1.ContainersReady: "C", corev1.PodInitialized: "I",
+				corev1.PodScheduled: "", corev1.PodReadyToStartContainers: "S",
+			}[c.Type])
 		}
 	}
 	sort.Strings(conds)

@@ -130,8 +130,10 @@ func (m *Machine) containerStatus(v *view, c *corev1.Container, r role, initial 
 			s.RestartCount = int32(x.Attempt)
 		}
 		if final && m.initializedOnce(v) {
-			s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: ReasonStatusUnknown,
-				Message: "The container could not be located when the pod was terminated"}}
+			s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ExitCode: 137, Reason: ReasonStatusUnknown,
+				Message: "The container could not be located when the pod was terminated",
+			}}
 		}
 		return s
 	}
@@ -188,8 +190,10 @@ func (v *view) olderThan(x *Container) (*Container, *Container) {
 }
 
 func (v *view) terminated(x *Container) *corev1.ContainerStateTerminated {
-	t := &corev1.ContainerStateTerminated{ExitCode: x.ExitCode, Reason: x.Reason, Message: x.Message, ContainerID: v.id(x),
-		FinishedAt: metav1.Time{Time: x.FinishedAt.Truncate(time.Second)}}
+	t := &corev1.ContainerStateTerminated{
+		ExitCode: x.ExitCode, Reason: x.Reason, Message: x.Message, ContainerID: v.id(x),
+		FinishedAt: metav1.Time{Time: x.FinishedAt.Truncate(time.Second)},
+	}
 	if !x.StartedAt.IsZero() {
 		t.StartedAt = metav1.Time{Time: x.StartedAt.Truncate(time.Second)}
 	}

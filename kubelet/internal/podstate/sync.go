@@ -229,8 +229,10 @@ func (m *Machine) syncContainer(v *view, d *Decision, c *corev1.Container, r rol
 	case x.State == Created:
 		m.act(d, v.in, Action{Kind: RemoveContainer, Container: c.Name, ContainerID: x.ID})
 	case x.State == Unknown:
-		m.act(d, v.in, Action{Kind: StopContainer, Container: c.Name, ContainerID: x.ID, Grace: minimumGrace,
-			Message: fmt.Sprintf("Container is in %q state, try killing it before restart", "unknown")})
+		m.act(d, v.in, Action{
+			Kind: StopContainer, Container: c.Name, ContainerID: x.ID, Grace: minimumGrace,
+			Message: fmt.Sprintf("Container is in %q state, try killing it before restart", "unknown"),
+		})
 	case !here && r == initContainer && x.ExitCode == 0:
 		m.start(v, d, c, x.Attempt+1)
 	case r == sidecar || shouldRestart(v.spec, c, x.ExitCode, r == initContainer):
@@ -284,12 +286,16 @@ func (m *Machine) inBackoff(v *view, d *Decision, name string, x *Container) boo
 		mem.backoff = 0
 	}
 	if until := exited.Add(mem.backoff); mem.backoff > 0 && now.Before(until) {
-		mem.waiting = Failure{Reason: ReasonCrashLoopBackOff,
-			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", mem.backoff, name, PodName(v.in.Pod))}
+		mem.waiting = Failure{
+			Reason:  ReasonCrashLoopBackOff,
+			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", mem.backoff, name, PodName(v.in.Pod)),
+		}
 		if mem.backoffFor != x.ID {
 			mem.backoffFor = x.ID
-			d.Events = append(d.Events, Event{Type: corev1.EventTypeWarning, Reason: "BackOff", Container: name,
-				Message: fmt.Sprintf("Back-off restarting failed container %s in pod %s", name, PodName(v.in.Pod))})
+			d.Events = append(d.Events, Event{
+				Type: corev1.EventTypeWarning, Reason: "BackOff", Container: name,
+				Message: fmt.Sprintf("Back-off restarting failed container %s in pod %s", name, PodName(v.in.Pod)),
+			})
 		}
 		d.wake(until)
 		return true

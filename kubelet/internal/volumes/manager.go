@@ -368,11 +368,13 @@ func removeTree(dir string) error {
 
 func kindOf(v *corev1.Volume) string {
 	s := &v.VolumeSource
-	for name, set := range map[string]bool{"csi": s.CSI != nil, "ephemeral": s.Ephemeral != nil, "image": s.Image != nil, "nfs": s.NFS != nil, "iscsi": s.ISCSI != nil,
+	for name, set := range map[string]bool{
+		"csi": s.CSI != nil, "ephemeral": s.Ephemeral != nil, "image": s.Image != nil, "nfs": s.NFS != nil, "iscsi": s.ISCSI != nil,
 		"gitRepo": s.GitRepo != nil, "gcePersistentDisk": s.GCEPersistentDisk != nil, "awsElasticBlockStore": s.AWSElasticBlockStore != nil, "glusterfs": s.Glusterfs != nil,
 		"rbd": s.RBD != nil, "flexVolume": s.FlexVolume != nil, "cinder": s.Cinder != nil, "cephfs": s.CephFS != nil, "flocker": s.Flocker != nil, "fc": s.FC != nil,
 		"azureFile": s.AzureFile != nil, "azureDisk": s.AzureDisk != nil, "vsphereVolume": s.VsphereVolume != nil, "quobyte": s.Quobyte != nil,
-		"photonPersistentDisk": s.PhotonPersistentDisk != nil, "portworxVolume": s.PortworxVolume != nil, "scaleIO": s.ScaleIO != nil, "storageos": s.StorageOS != nil} {
+		"photonPersistentDisk": s.PhotonPersistentDisk != nil, "portworxVolume": s.PortworxVolume != nil, "scaleIO": s.ScaleIO != nil, "storageos": s.StorageOS != nil,
+	} {
 		if set {
 			return name
 		}

@@ -66,8 +66,10 @@ func (o *objects) PersistentVolume(_ context.Context, name string) (*corev1.Pers
 
 func (o *objects) Token(_ context.Context, _, sa string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	o.tokens++
-	req.Status = authenticationv1.TokenRequestStatus{Token: fmt.Sprintf("%s-%d-%s", sa, o.tokens, strings.Join(req.Spec.Audiences, ",")),
-		ExpirationTimestamp: metav1.NewTime(o.clock.Now().Add(time.Duration(*req.Spec.ExpirationSeconds) * time.Second))}
+	req.Status = authenticationv1.TokenRequestStatus{
+		Token:               fmt.Sprintf("%s-%d-%s", sa, o.tokens, strings.Join(req.Spec.Audiences, ",")),
+		ExpirationTimestamp: metav1.NewTime(o.clock.Now().Add(time.Duration(*req.Spec.ExpirationSeconds) * time.Second)),
+	}
 	return req, nil
 }
 
@@ -84,8 +86,10 @@ func setup(t *testing.T) (*Manager, *objects) {
 }
 
 func podWith(vols ...corev1.Volume) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", UID: "u", Labels: map[string]string{"app": "x"}},
-		Spec: corev1.PodSpec{ServiceAccountName: "sa", Volumes: vols, Containers: []corev1.Container{{Name: "c"}}}}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", UID: "u", Labels: map[string]string{"app": "x"}},
+		Spec:       corev1.PodSpec{ServiceAccountName: "sa", Volumes: vols, Containers: []corev1.Container{{Name: "c"}}},
+	}
 }
 
 // contents reads a volume as a container would.
@@ -127,8 +131,10 @@ func ptr[T any](v T) *T { return &v }
 func TestProjection(t *testing.T) {
 	m, o := setup(t)
 	pod := podWith(
-		corev1.Volume{Name: "cm", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"},
-			DefaultMode: ptr(int32(0o400)), Items: []corev1.KeyToPath{{Key: "a", Path: "x/y"}, {Key: "c", Path: "bin", Mode: ptr(int32(0o755))}}}}},
+		corev1.Volume{Name: "cm", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "m"},
+			DefaultMode:          ptr(int32(0o400)), Items: []corev1.KeyToPath{{Key: "a", Path: "x/y"}, {Key: "c", Path: "bin", Mode: ptr(int32(0o755))}},
+		}}},
 		corev1.Volume{Name: "none", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "nope", Optional: ptr(true)}}},
 		corev1.Volume{Name: "all", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}}},
@@ -213,8 +219,10 @@ func TestHostPathAndClaims(t *testing.T) {
 		"bound":   {ObjectMeta: metav1.ObjectMeta{UID: "c"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound}},
 		"pending": {},
 	}
-	o.pvs = map[string]*corev1.PersistentVolume{"pv": {ObjectMeta: metav1.ObjectMeta{Name: "pv"}, Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{UID: "c"},
-		PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: dir}}}}}
+	o.pvs = map[string]*corev1.PersistentVolume{"pv": {ObjectMeta: metav1.ObjectMeta{Name: "pv"}, Spec: corev1.PersistentVolumeSpec{
+		ClaimRef:               &corev1.ObjectReference{UID: "c"},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: dir}},
+	}}}
 	pod := podWith(corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: made, Type: ptr(corev1.HostPathDirectoryOrCreate)}}},
 		corev1.Volume{Name: "f", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: filepath.Join(dir, "f"), Type: ptr(corev1.HostPathFileOrCreate)}}},
 		corev1.Volume{Name: "pvc", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "bound", ReadOnly: true}}})
