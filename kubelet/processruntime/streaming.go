@@ -36,7 +36,7 @@ func (r *Runtime) streamer() (*streamServer, error) {
 	if r.stream != nil {
 		return r.stream, nil
 	}
-	l, err := net.Listen("tcp", r.opts.StreamAddr)
+	l, err := (&net.ListenConfig{}).Listen(r.stop, "tcp", r.opts.StreamAddr)
 	if err != nil {
 		return nil, fmt.Errorf("processruntime: Options.StreamAddr: %w", err)
 	}

@@ -25,7 +25,7 @@ type userInfo struct {
 // user finds whom the process runs as: the security context's user, else the image's.
 func (b *builder) user() (userInfo, error) {
 	sc := b.security()
-	name, group := "", ""
+	var name, group string
 	switch {
 	case sc.GetRunAsUser() != nil:
 		name = strconv.FormatInt(sc.GetRunAsUser().GetValue(), 10)

@@ -33,7 +33,7 @@ func Exec(ctl *wire.Conn) error {
 	}
 	// The streams belong to the process alone now: readers see their end when it closes them.
 	for fd := range 3 {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 	for {
 		var ws syscall.WaitStatus
@@ -53,14 +53,14 @@ func startExec(ctl *wire.Conn, spec *ExecSpec) (int, error) {
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: "/proc", Err: err}
 	}
-	defer unix.Close(proc)
+	defer func() { _ = unix.Close(proc) }()
 	ns := make(map[string]int)
 	for _, name := range []string{"ipc", "uts", "net", "pid", "cgroup", "mnt"} {
 		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", spec.Pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return 0, fmt.Errorf("the container's %s namespace: %w", name, err)
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		ns[name] = fd
 	}
 	var cgroup *os.File
@@ -176,7 +176,7 @@ func mapIDs(proc, pid int, uid, gid uint32) error {
 			return &os.PathError{Op: "open", Path: name, Err: err}
 		}
 		_, err = unix.Write(fd, []byte(m[1]))
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		if err != nil {
 			return &os.PathError{Op: "write", Path: name, Err: err}
 		}
@@ -190,7 +190,7 @@ func sameNamespace(name string, fd int) (bool, error) {
 		// The container's procfs has been entered with its mount namespace, which comes last.
 		return false, err
 	}
-	defer unix.Close(own)
+	defer func() { _ = unix.Close(own) }()
 	var a, b unix.Stat_t
 	if err := errors.Join(unix.Fstat(own, &a), unix.Fstat(fd, &b)); err != nil {
 		return false, err

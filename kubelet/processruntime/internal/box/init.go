@@ -152,7 +152,7 @@ func pivot(dir string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/", Err: err}
 	}
-	defer unix.Close(old)
+	defer func() { _ = unix.Close(old) }()
 	if err := unix.Chdir(dir); err != nil {
 		return &os.PathError{Op: "chdir", Path: dir, Err: err}
 	}

@@ -27,7 +27,7 @@ func openRoot(dir string, userNS bool) (*root, error) {
 	return &root{fd: fd, userNS: userNS}, nil
 }
 
-func (r *root) close() { unix.Close(r.fd) }
+func (r *root) close() { _ = unix.Close(r.fd) }
 
 func (r *root) open(path string, flags uint64) (int, error) {
 	path = strings.TrimLeft(filepath.Clean("/"+path), "/")
@@ -52,7 +52,7 @@ func (r *root) mkdirAll(path string) (int, error) {
 		return -1, err
 	}
 	err = unix.Mkdirat(parent, filepath.Base(path), 0o755)
-	unix.Close(parent)
+	_ = unix.Close(parent)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, &os.PathError{Op: "mkdir in rootfs", Path: path, Err: err}
 	}
@@ -71,12 +71,12 @@ func (r *root) target(path string, dir bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(parent)
+	defer func() { _ = unix.Close(parent) }()
 	fd, err := unix.Openat(parent, filepath.Base(path), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return -1, &os.PathError{Op: "create in rootfs", Path: path, Err: err}
 	}
-	unix.Close(fd)
+	_ = unix.Close(fd)
 	return r.open(path, unix.O_PATH)
 }
 
@@ -96,7 +96,7 @@ func (r *root) mount(m Mount) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if m.Type != "bind" {
 		if err := unix.Mount(m.Source, fdPath(fd), m.Type, m.Flags, m.Data); err != nil {
 			return &os.PathError{Op: "mount " + m.Type, Path: m.Target, Err: err}
@@ -114,7 +114,7 @@ func (r *root) mount(m Mount) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(top)
+	defer func() { _ = unix.Close(top) }()
 	if err := unix.Mount("", fdPath(top), "", prop, ""); err != nil {
 		return &os.PathError{Op: "set propagation of", Path: m.Target, Err: err}
 	}
@@ -153,7 +153,7 @@ func (r *root) mask(path string) error {
 	if err != nil {
 		return nil // nothing to hide
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
@@ -174,7 +174,7 @@ func (r *root) readonly(path string) error {
 	if err != nil {
 		return nil
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if err := unix.Mount(fdPath(fd), fdPath(fd), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return &os.PathError{Op: "bind", Path: path, Err: err}
 	}
@@ -182,7 +182,7 @@ func (r *root) readonly(path string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(top)
+	defer func() { _ = unix.Close(top) }()
 	return remount(top, path, unix.MS_RDONLY)
 }
 
@@ -205,7 +205,7 @@ func (r *root) devices(spec *Spec, ptsData string) error {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(dev)
+		defer func() { _ = unix.Close(dev) }()
 		for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"} {
 			if err := unix.Symlinkat(to, dev, name); err != nil {
 				return &os.PathError{Op: "symlink", Path: "/dev/" + name, Err: err}
@@ -244,7 +244,7 @@ func (r *root) device(d Device) error {
 				err = unix.Fchownat(parent, filepath.Base(d.Target), int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
 			}
 		}
-		unix.Close(parent)
+		_ = unix.Close(parent)
 		if err == nil || errors.Is(err, unix.EEXIST) {
 			return nil
 		}

@@ -163,7 +163,7 @@ func bindFor(listener uintptr, n *notification, addr netip.Addr) (done bool, err
 	if err != nil {
 		return false, nil
 	}
-	defer unix.Close(sock)
+	defer func() { _ = unix.Close(sock) }()
 	if asked.Addr().Is6() {
 		if only, err := unix.GetsockoptInt(sock, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY); err != nil || only != 0 {
 			return false, nil
@@ -186,7 +186,7 @@ func connectFor(listener uintptr, n *notification, addr netip.Addr) (done bool, 
 	if err != nil {
 		return false, nil
 	}
-	defer unix.Close(sock)
+	defer func() { _ = unix.Close(sock) }()
 	if kind, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return false, nil
 	}
@@ -228,14 +228,14 @@ func socketOf(listener uintptr, n *notification) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(pidfd)
+	defer func() { _ = unix.Close(pidfd) }()
 	sock, err := unix.PidfdGetfd(pidfd, int(int32(n.args[0])), 0)
 	if err != nil {
 		return -1, err
 	}
 	// What was looked up is still the process's only if it still waits.
 	if err := ioctl(listener, notifIDValid, unsafe.Pointer(&n.id)); err != nil {
-		unix.Close(sock)
+		_ = unix.Close(sock)
 		return -1, err
 	}
 	return sock, nil

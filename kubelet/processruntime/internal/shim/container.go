@@ -270,7 +270,7 @@ func pollable(f *os.File) (*os.File, error) {
 	}
 	f.Close()
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "terminal"), nil
