@@ -175,9 +175,12 @@ func TestClaimResize(t *testing.T) {
 	deps := Deps{Reader: admissiontest.Client(t, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: fixed}},
 		&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: grows}, AllowVolumeExpansion: &yes})}
 	claim := func(class, size string, phase corev1.PersistentVolumeClaimPhase) *corev1.PersistentVolumeClaim {
-		return &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "c"}, Status: corev1.PersistentVolumeClaimStatus{Phase: phase},
+		return &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "c"}, Status: corev1.PersistentVolumeClaimStatus{Phase: phase},
 			Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class, Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{"storage": resource.MustParse(size)}}}}
+				Requests: corev1.ResourceList{"storage": resource.MustParse(size)},
+			}},
+		}
 	}
 	for _, tt := range []struct {
 		class, size string
@@ -190,7 +193,8 @@ func TestClaimResize(t *testing.T) {
 		{grows, "2Gi", corev1.ClaimPending, "only bound persistent volume claims can be expanded"},
 	} {
 		_, err := admissiontest.Run(t, plugin(t, "PersistentVolumeClaimResize", deps), admissiontest.Request{
-			Object: claim(tt.class, tt.size, tt.phase), Old: claim(tt.class, "1Gi", tt.phase), Operation: admission.Update})
+			Object: claim(tt.class, tt.size, tt.phase), Old: claim(tt.class, "1Gi", tt.phase), Operation: admission.Update,
+		})
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%+v: got %v", tt, err)
 		}
@@ -208,7 +212,8 @@ func TestCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		return &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Spec: certificatesv1.CertificateSigningRequestSpec{
-			SignerName: signer, Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})}}
+			SignerName: signer, Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+		}}
 	}
 	deps := Deps{Reader: admissiontest.Client(t), Authorizer: authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 		if a.GetResource() == "signers" && a.GetName() == "example.com/*" && a.GetVerb() == "approve" {

@@ -63,30 +63,59 @@ func TestBounds(t *testing.T) {
 		req    admissiontest.Request
 		want   string
 	}{
-		{"within", container(func(i *corev1.LimitRangeItem) { i.Min, i.Max = list("cpu", "100m"), list("cpu", "2") }),
-			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "2"))}, ""},
-		{"no request", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
-			admissiontest.Request{Object: pod(nil, nil)}, `pods "p" is forbidden: minimum cpu usage per Container is 100m.  No request is specified`},
-		{"small request", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
-			admissiontest.Request{Object: pod(list("cpu", "50m"), nil)}, `pods "p" is forbidden: minimum cpu usage per Container is 100m, but request is 50m`},
-		{"no limit", container(func(i *corev1.LimitRangeItem) { i.Max = list("memory", "1Gi") }),
-			admissiontest.Request{Object: pod(nil, nil)}, `pods "p" is forbidden: maximum memory usage per Container is 1Gi.  No limit is specified`},
-		{"great limit, two errors", container(func(i *corev1.LimitRangeItem) { i.Max = list("memory", "1Gi", "cpu", "1") }),
+		{
+			"within", container(func(i *corev1.LimitRangeItem) { i.Min, i.Max = list("cpu", "100m"), list("cpu", "2") }),
+			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "2"))},
+			"",
+		},
+		{
+			"no request", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
+			admissiontest.Request{Object: pod(nil, nil)},
+			`pods "p" is forbidden: minimum cpu usage per Container is 100m.  No request is specified`,
+		},
+		{
+			"small request", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
+			admissiontest.Request{Object: pod(list("cpu", "50m"), nil)},
+			`pods "p" is forbidden: minimum cpu usage per Container is 100m, but request is 50m`,
+		},
+		{
+			"no limit", container(func(i *corev1.LimitRangeItem) { i.Max = list("memory", "1Gi") }),
+			admissiontest.Request{Object: pod(nil, nil)},
+			`pods "p" is forbidden: maximum memory usage per Container is 1Gi.  No limit is specified`,
+		},
+		{
+			"great limit, two errors", container(func(i *corev1.LimitRangeItem) { i.Max = list("memory", "1Gi", "cpu", "1") }),
 			admissiontest.Request{Object: pod(nil, list("memory", "2Gi", "cpu", "3"))},
-			`pods "p" is forbidden: [maximum cpu usage per Container is 1, but limit is 3, maximum memory usage per Container is 1Gi, but limit is 2Gi]`},
-		{"ratio", container(func(i *corev1.LimitRangeItem) { i.MaxLimitRequestRatio = list("cpu", "2") }),
-			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "3"))}, `pods "p" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000`},
-		{"pod", limits(corev1.LimitRangeItem{Type: corev1.LimitTypePod, Max: list("cpu", "1")}),
-			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "1500m"))}, `pods "p" is forbidden: maximum cpu usage per Pod is 1, but limit is 1500m`},
-		{"claim", limits(corev1.LimitRangeItem{Type: corev1.LimitTypePersistentVolumeClaim, Max: list("storage", "1Gi")}),
-			admissiontest.Request{Object: &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "c"},
-				Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{Requests: list("storage", "2Gi")}}}},
-			`persistentvolumeclaims "c" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi`},
-		{"updates of pods pass", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
-			admissiontest.Request{Object: pod(nil, nil), Old: pod(nil, nil), Operation: admission.Update}, ""},
-		{"resizes do not", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
+			`pods "p" is forbidden: [maximum cpu usage per Container is 1, but limit is 3, maximum memory usage per Container is 1Gi, but limit is 2Gi]`,
+		},
+		{
+			"ratio", container(func(i *corev1.LimitRangeItem) { i.MaxLimitRequestRatio = list("cpu", "2") }),
+			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "3"))},
+			`pods "p" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000`,
+		},
+		{
+			"pod", limits(corev1.LimitRangeItem{Type: corev1.LimitTypePod, Max: list("cpu", "1")}),
+			admissiontest.Request{Object: pod(list("cpu", "1"), list("cpu", "1500m"))},
+			`pods "p" is forbidden: maximum cpu usage per Pod is 1, but limit is 1500m`,
+		},
+		{
+			"claim", limits(corev1.LimitRangeItem{Type: corev1.LimitTypePersistentVolumeClaim, Max: list("storage", "1Gi")}),
+			admissiontest.Request{Object: &corev1.PersistentVolumeClaim{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "c"},
+				Spec:       corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{Requests: list("storage", "2Gi")}},
+			}},
+			`persistentvolumeclaims "c" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi`,
+		},
+		{
+			"updates of pods pass", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
+			admissiontest.Request{Object: pod(nil, nil), Old: pod(nil, nil), Operation: admission.Update},
+			"",
+		},
+		{
+			"resizes do not", container(func(i *corev1.LimitRangeItem) { i.Min = list("cpu", "100m") }),
 			admissiontest.Request{Object: pod(list("cpu", "1m"), nil), Old: pod(nil, nil), Operation: admission.Update, Subresource: "resize"},
-			`pods "p" is forbidden: minimum cpu usage per Container is 100m, but request is 1m`},
+			`pods "p" is forbidden: minimum cpu usage per Container is 100m, but request is 1m`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

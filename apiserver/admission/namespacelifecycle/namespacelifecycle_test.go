@@ -37,16 +37,20 @@ func TestPlugin(t *testing.T) {
 		{name: "create", req: admissiontest.Request{Object: pod("live")}},
 		{name: "create where the cache lags", req: admissiontest.Request{Object: pod("new")}},
 		{name: "create in none", req: admissiontest.Request{Object: pod("gone")}, want: `namespaces "gone" not found`, check: apierrors.IsNotFound},
-		{name: "create in a dying one", req: admissiontest.Request{Object: pod("dying")},
+		{
+			name: "create in a dying one", req: admissiontest.Request{Object: pod("dying")},
 			want: `pods "p" is forbidden: unable to create new content in namespace dying because it is being terminated`,
 			check: func(err error) bool {
 				return apierrors.IsForbidden(err) && apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
-			}},
+			},
+		},
 		{name: "update in a dying one", req: admissiontest.Request{Object: pod("dying"), Old: pod("dying"), Operation: admission.Update}},
 		{name: "delete in a dying one", req: admissiontest.Request{Old: pod("dying"), Operation: admission.Delete}},
 		{name: "review in none", req: admissiontest.Request{Object: &authorizationv1.LocalSubjectAccessReview{ObjectMeta: metav1.ObjectMeta{Namespace: "gone"}}}},
-		{name: "delete default", req: admissiontest.Request{Old: namespace("default", ""), Operation: admission.Delete},
-			want: `namespaces "default" is forbidden: this namespace may not be deleted`, check: apierrors.IsForbidden},
+		{
+			name: "delete default", req: admissiontest.Request{Old: namespace("default", ""), Operation: admission.Delete},
+			want: `namespaces "default" is forbidden: this namespace may not be deleted`, check: apierrors.IsForbidden,
+		},
 		{name: "delete another", req: admissiontest.Request{Old: namespace("live", ""), Operation: admission.Delete}},
 		{name: "create a namespace", req: admissiontest.Request{Object: namespace("x", ""), Namespace: "x"}},
 	}

@@ -27,7 +27,7 @@ func (p *Plugin) node(_ context.Context, node string, a admission.Attributes) er
 		if !ok {
 			return admission.NewForbidden(a, fmt.Errorf("unexpected type %T", a.GetObject()))
 		}
-		if obj.Spec.ConfigSource != nil {
+		if obj.Spec.ConfigSource != nil { //nolint:staticcheck // clients can still send it
 			return admission.NewForbidden(a, fmt.Errorf("node %q is not allowed to create pods with a non-nil configSource", node))
 		}
 		if bad := forbiddenLabels(obj.Labels, nil); len(bad) > 0 {
@@ -38,6 +38,7 @@ func (p *Plugin) node(_ context.Context, node string, a admission.Attributes) er
 		if !ok || !had {
 			return admission.NewForbidden(a, fmt.Errorf("unexpected type %T", a.GetObject()))
 		}
+		//nolint:staticcheck // clients can still send it
 		if obj.Spec.ConfigSource != nil && !apiequality.Semantic.DeepEqual(obj.Spec.ConfigSource, old.Spec.ConfigSource) {
 			return admission.NewForbidden(a, fmt.Errorf("node %q is not allowed to update configSource to a new non-nil configSource", node))
 		}

@@ -46,7 +46,8 @@ func TestPlugin(t *testing.T) {
 	tainted.Spec.Taints = []corev1.Taint{{Key: "x", Effect: corev1.TaintEffectNoSchedule}}
 	token := func(name string) *authenticationv1.TokenRequest {
 		return &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "default"}, Spec: authenticationv1.TokenRequestSpec{
-			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: "u-1"}}}
+			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: "u-1"},
+		}}
 	}
 	lease := func(ns, name string) *coordinationv1.Lease {
 		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}

@@ -36,7 +36,8 @@ func TestPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "base", Name: "d"}, Spec: appsv1.DeploymentSpec{
-		Template: corev1.PodTemplateSpec{Spec: pod("base", true).Spec}}}
+		Template: corev1.PodTemplateSpec{Spec: pod("base", true).Spec},
+	}}
 	changed := pod("base", true)
 	changed.Spec.Containers[0].Image = "other"
 	const violates = `pods "p" is forbidden: violates PodSecurity "baseline:latest": privileged (container "c" must not set securityContext.privileged=true)`

@@ -35,8 +35,10 @@ func TestPods(t *testing.T) {
 		{name: "named", classes: []*schedulingv1.PriorityClass{class("high", 100, false)}, pod: pod("high", nil), class: "high", value: 100, policy: corev1.PreemptNever},
 		{name: "default of two", classes: []*schedulingv1.PriorityClass{class("a", 50, true), class("b", 5, true)}, pod: pod("", nil), class: "b", value: 5, policy: corev1.PreemptNever},
 		{name: "unknown", pod: pod("what", nil), err: `pods "p" is forbidden: no PriorityClass with name what was found`},
-		{name: "given", classes: []*schedulingv1.PriorityClass{class("high", 100, false)}, pod: pod("high", &ten),
-			err: `pods "p" is forbidden: the integer value of priority (10) must not be provided in pod spec; priority admission controller computed 100 from the given PriorityClass name`},
+		{
+			name: "given", classes: []*schedulingv1.PriorityClass{class("high", 100, false)}, pod: pod("high", &ten),
+			err: `pods "p" is forbidden: the integer value of priority (10) must not be provided in pod spec; priority admission controller computed 100 from the given PriorityClass name`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -67,37 +67,66 @@ func TestDecisions(t *testing.T) {
 		want  string
 		used  string // of the first resource in want, after
 	}{
-		{"fits", quota("q", amounts("pods", "2", "requests.cpu", "2")), []client.Object{pod("old", amounts("cpu", "1"), nil)},
-			admissiontest.Request{Object: pod("p", amounts("cpu", "1"), nil)}, "", "pods=2,requests.cpu=2"},
-		{"exceeds", quota("q", amounts("requests.cpu", "2", "memory", "1Gi")), []client.Object{pod("old", amounts("cpu", "1500m", "memory", "1Mi"), nil)},
+		{
+			"fits", quota("q", amounts("pods", "2", "requests.cpu", "2")),
+			[]client.Object{pod("old", amounts("cpu", "1"), nil)},
+			admissiontest.Request{Object: pod("p", amounts("cpu", "1"), nil)},
+			"", "pods=2,requests.cpu=2",
+		},
+		{
+			"exceeds", quota("q", amounts("requests.cpu", "2", "memory", "1Gi")),
+			[]client.Object{pod("old", amounts("cpu", "1500m", "memory", "1Mi"), nil)},
 			admissiontest.Request{Object: pod("p", amounts("cpu", "1", "memory", "1Mi"), nil)},
-			`pods "p" is forbidden: exceeded quota: q, requested: requests.cpu=1, used: requests.cpu=1500m, limited: requests.cpu=2`, ""},
-		{"must specify", quota("q", amounts("requests.cpu", "2", "limits.memory", "1Gi")), nil,
-			admissiontest.Request{Object: pod("p", nil, nil)}, `pods "p" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c`, ""},
+			`pods "p" is forbidden: exceeded quota: q, requested: requests.cpu=1, used: requests.cpu=1500m, limited: requests.cpu=2`, "",
+		},
+		{
+			"must specify", quota("q", amounts("requests.cpu", "2", "limits.memory", "1Gi")), nil,
+			admissiontest.Request{Object: pod("p", nil, nil)},
+			`pods "p" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c`, "",
+		},
 		{"finished pods are free", quota("q", amounts("pods", "1")), []client.Object{func() client.Object {
 			p := pod("old", nil, nil)
 			p.Status.Phase = corev1.PodSucceeded
 			return p
 		}()}, admissiontest.Request{Object: pod("p", nil, nil)}, "", "pods=1"},
 		{"other scope", quota("q", amounts("pods", "0"), corev1.ResourceQuotaScopeTerminating), nil, admissiontest.Request{Object: pod("p", nil, nil)}, "", ""},
-		{"scope", quota("q", amounts("pods", "0"), corev1.ResourceQuotaScopeTerminating), nil, admissiontest.Request{Object: batch},
-			`pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0`, ""},
+		{
+			"scope", quota("q", amounts("pods", "0"), corev1.ResourceQuotaScopeTerminating), nil,
+			admissiontest.Request{Object: batch},
+			`pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0`, "",
+		},
 		{"best effort", quota("q", amounts("pods", "0"), corev1.ResourceQuotaScopeNotBestEffort), nil, admissiontest.Request{Object: pod("p", nil, nil)}, "", ""},
-		{"priority class", byPriority, nil, admissiontest.Request{Object: urgent},
-			`pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0`, ""},
-		{"counted object", quota("q", amounts("count/configmaps", "0")), nil,
+		{
+			"priority class", byPriority, nil,
+			admissiontest.Request{Object: urgent},
+			`pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0`, "",
+		},
+		{
+			"counted object", quota("q", amounts("count/configmaps", "0")), nil,
 			admissiontest.Request{Object: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "m"}}},
-			`configmaps "m" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=0, limited: count/configmaps=0`, ""},
-		{"node ports of an update", quota("q", amounts("services.nodeports", "1")), nil,
+			`configmaps "m" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=0, limited: count/configmaps=0`, "",
+		},
+		{
+			"node ports of an update", quota("q", amounts("services.nodeports", "1")), nil,
 			admissiontest.Request{Object: service(corev1.ServiceTypeNodePort, 2), Old: service(corev1.ServiceTypeClusterIP, 2), Operation: admission.Update},
-			`services "s" is forbidden: exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1`, ""},
-		{"an update that uses less", quota("q", amounts("services.nodeports", "0")), nil,
-			admissiontest.Request{Object: service(corev1.ServiceTypeClusterIP, 2), Old: service(corev1.ServiceTypeNodePort, 2), Operation: admission.Update}, "", ""},
-		{"storage of a class", quota("q", amounts("gold.storageclass.storage.k8s.io/requests.storage", "5Gi")), nil, admissiontest.Request{Object: claim("gold", "6Gi")},
-			`persistentvolumeclaims "c" is forbidden: exceeded quota: q, requested: gold.storageclass.storage.k8s.io/requests.storage=6Gi, used: gold.storageclass.storage.k8s.io/requests.storage=0, limited: gold.storageclass.storage.k8s.io/requests.storage=5Gi`, ""},
+			`services "s" is forbidden: exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1`, "",
+		},
+		{
+			"an update that uses less", quota("q", amounts("services.nodeports", "0")), nil,
+			admissiontest.Request{Object: service(corev1.ServiceTypeClusterIP, 2), Old: service(corev1.ServiceTypeNodePort, 2), Operation: admission.Update},
+			"", "",
+		},
+		{
+			"storage of a class", quota("q", amounts("gold.storageclass.storage.k8s.io/requests.storage", "5Gi")), nil,
+			admissiontest.Request{Object: claim("gold", "6Gi")},
+			`persistentvolumeclaims "c" is forbidden: exceeded quota: q, requested: gold.storageclass.storage.k8s.io/requests.storage=6Gi, used: gold.storageclass.storage.k8s.io/requests.storage=0, limited: gold.storageclass.storage.k8s.io/requests.storage=5Gi`, "",
+		},
 		{"dry run", quota("q", amounts("pods", "1")), nil, admissiontest.Request{Object: pod("p", nil, nil), DryRun: true}, "", "pods=0"},
-		{"status updates are free", quota("q", amounts("pods", "0")), nil,
-			admissiontest.Request{Object: pod("p", nil, nil), Old: pod("p", nil, nil), Operation: admission.Update, Subresource: "status"}, "", ""},
+		{
+			"status updates are free", quota("q", amounts("pods", "0")), nil,
+			admissiontest.Request{Object: pod("p", nil, nil), Old: pod("p", nil, nil), Operation: admission.Update, Subresource: "status"},
+			"", "",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

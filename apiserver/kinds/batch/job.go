@@ -190,8 +190,10 @@ func generateSelector(j *batchv1.Job) {
 	}
 	name, uid := j.Name, string(j.UID)
 	for _, l := range [...]struct{ key, value string }{
-		{legacyJobNameLabel, name}, {batchv1.JobNameLabel, name},
-		{legacyControllerUIDLabel, uid}, {batchv1.ControllerUidLabel, uid},
+		{legacyJobNameLabel, name},
+		{batchv1.JobNameLabel, name},
+		{legacyControllerUIDLabel, uid},
+		{batchv1.ControllerUidLabel, uid},
 	} {
 		// A different value is left for validation to refuse.
 		if _, ok := labels[l.key]; !ok {

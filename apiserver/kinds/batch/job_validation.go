@@ -65,8 +65,10 @@ func validateGeneratedSelector(j *batchv1.Job) field.ErrorList {
 	}
 	at := field.NewPath("spec", "template", "metadata")
 	for _, l := range [...]struct{ key, value string }{
-		{batchv1.ControllerUidLabel, string(j.UID)}, {batchv1.JobNameLabel, j.Name},
-		{legacyControllerUIDLabel, string(j.UID)}, {legacyJobNameLabel, j.Name},
+		{batchv1.ControllerUidLabel, string(j.UID)},
+		{batchv1.JobNameLabel, j.Name},
+		{legacyControllerUIDLabel, string(j.UID)},
+		{legacyJobNameLabel, j.Name},
 	} {
 		switch value, ok := j.Spec.Template.Labels[l.key]; {
 		case !ok:
