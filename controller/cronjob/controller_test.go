@@ -170,7 +170,7 @@ func TestOnceEach(t *testing.T) {
 		e.Settle()
 		r := controllertest.NewRand(7)
 		e.Cluster.React(func(c controllertest.Call) error {
-			if c.Verb != "watch" && c.Verb != "list" && r.IntN(2) == 0 {
+			if c.Verb != "watch" && c.Verb != "list" && r.IntN(4) == 0 {
 				return fmt.Errorf("injected")
 			}
 			return nil

@@ -393,11 +393,15 @@ func TestConverges(t *testing.T) {
 
 func TestLarge(t *testing.T) {
 	controllertest.Run(t, func(e *controllertest.Env) {
+		n := int32(2000)
+		if testing.Short() {
+			n = 200
+		}
 		e.Pods(controllertest.Ready)
 		start(e)
-		e.Create(newDeployment(2000))
+		e.Create(newDeployment(n))
 		e.Advance(time.Minute)
-		if s := get(e).Status; s.AvailableReplicas != 2000 {
+		if s := get(e).Status; s.AvailableReplicas != n {
 			t.Errorf("status %+v", s)
 		}
 	})

@@ -241,10 +241,14 @@ func TestDeletionOrder(t *testing.T) {
 // TestLarge scales to 5,000 and back with the requests that takes and no more.
 func TestLarge(t *testing.T) {
 	controllertest.Run(t, func(e *controllertest.Env) {
+		n := int32(5000)
+		if testing.Short() {
+			n = 600
+		}
 		start(e)
-		e.Create(newSet("web", 5000))
+		e.Create(newSet("web", n))
 		e.Advance(time.Minute)
-		if s := status(e, "web"); s.Replicas != 5000 {
+		if s := status(e, "web"); s.Replicas != n {
 			t.Fatalf("%d replicas", s.Replicas)
 		}
 		creates := 0
@@ -256,7 +260,7 @@ func TestLarge(t *testing.T) {
 				t.Errorf("listed %v", c)
 			}
 		}
-		if creates != 5000 {
+		if creates != int(n) {
 			t.Errorf("%d creations", creates)
 		}
 		scale(e, "web", 0)
