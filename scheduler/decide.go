@@ -61,15 +61,24 @@ func (e *Engine) Decide(pod *Pod) Decision {
 			continue
 		}
 		if r := p.pre.PreFilter(pod); r != nil {
-			d.Reasons, d.Plugins = map[string]int{}, []string{p.plugin.Name()}
-			for _, reason := range r.Reasons {
-				d.Reasons[reason] = 0
-			}
-			return d
+			return d.rejected(p, r)
 		}
 	}
 	if e.count == 0 {
 		return d
+	}
+	e.judged = e.judged[:0]
+	for _, p := range e.profile {
+		if p.cluster == nil {
+			continue
+		}
+		j, r := p.cluster.Prepare(pod, e.view)
+		if r != nil {
+			return d.rejected(p, r)
+		}
+		if j.Filter != nil || j.Scores != nil {
+			e.judged = append(e.judged, judged{p, j})
+		}
 	}
 	a := e.answersFor(pod)
 	feasible := e.feasible[:0]
@@ -89,6 +98,21 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	return d
 }
 
+// judged is a plugin with what it said of the pod being decided.
+type judged struct {
+	p *pluginState
+	Judgement
+}
+
+// rejected is the decision for a pod that a plugin wants on no node.
+func (d Decision) rejected(p *pluginState, r *Rejection) Decision {
+	d.Reasons, d.Plugins = map[string]int{}, []string{p.plugin.Name()}
+	for _, reason := range r.Reasons {
+		d.Reasons[reason] = 0
+	}
+	return d
+}
+
 // uncached asks the plugins whose answers are never cached.
 func (e *Engine) uncached(pod *Pod, slot int) *Rejection {
 	for _, p := range e.profile {
@@ -96,6 +120,18 @@ func (e *Engine) uncached(pod *Pod, slot int) *Rejection {
 			if r := e.filter(p, pod, e.nodes[slot]); r != nil {
 				return r
 			}
+		}
+	}
+	for i := range e.judged {
+		j := &e.judged[i]
+		if j.Filter == nil {
+			continue
+		}
+		if r := j.Filter(e.nodes[slot]); r != nil {
+			if r.Plugin == "" {
+				r.Plugin = j.p.plugin.Name()
+			}
+			return r
 		}
 	}
 	return nil
@@ -146,6 +182,26 @@ func (e *Engine) extraScores(a *answers, pod *Pod, feasible []int) []int64 {
 				v = p.normalize.Normalize(v, least, greatest)
 			}
 			sum[j] += p.weight * v
+		}
+	}
+	var nodes []*Node
+	for _, j := range e.judged {
+		if j.Scores == nil {
+			continue
+		}
+		if nodes == nil {
+			nodes = make([]*Node, len(feasible))
+			for i, s := range feasible {
+				nodes[i] = e.nodes[s]
+			}
+		}
+		raw := make([]int64, len(feasible))
+		j.Scores(nodes, raw)
+		if sum == nil {
+			sum = make([]int64, len(feasible))
+		}
+		for i, v := range raw {
+			sum[i] += j.p.weight * v
 		}
 	}
 	return sum

@@ -34,12 +34,14 @@ type Engine struct {
 	pods     map[types.UID]assigned
 	homeless map[string]map[types.UID]*Pod
 
+	view     *View
 	log      changeLog
 	cache    map[string]*answers
 	lru      uint64
 	scratch  []byte
 	rawBuf   [][]int64
 	feasible []int
+	judged   []judged
 }
 
 type assigned struct {
@@ -53,6 +55,7 @@ type pluginState struct {
 	weight    int64
 	scope     Scope
 	pre       PreFilterPlugin
+	cluster   ClusterPlugin
 	filter    FilterPlugin
 	score     ScorePlugin
 	normalize Normalizer
@@ -74,6 +77,7 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 	e := &Engine{
 		opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0)), byName: map[string]*Node{},
 		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{},
+		view: newView(),
 	}
 	seen := map[string]bool{}
 	for _, w := range opts.Profile {
@@ -90,6 +94,7 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 		seen[name] = true
 		s := &pluginState{plugin: w.Plugin, weight: max(w.Weight, 1)}
 		s.pre, _ = w.Plugin.(PreFilterPlugin)
+		s.cluster, _ = w.Plugin.(ClusterPlugin)
 		s.filter, _ = w.Plugin.(FilterPlugin)
 		s.score, _ = w.Plugin.(ScorePlugin)
 		s.normalize, _ = w.Plugin.(Normalizer)
@@ -127,8 +132,10 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 		e.byName[obj.Name] = n
 		e.count++
 		n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+		e.view.nodeSet(e.nodes, n.slot, n)
 		for _, p := range e.homeless[obj.Name] {
 			n.put(p)
+			e.view.put(p, n.slot, 1)
 		}
 		delete(e.homeless, obj.Name)
 		e.log.add(n.slot, true)
@@ -136,24 +143,30 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 	}
 	old := &Node{Object: n.Object, Allocatable: n.Allocatable, Requested: n.Requested, Scored: n.Scored, pods: n.pods, slot: n.slot}
 	n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+	e.view.nodeSet(e.nodes, n.slot, n)
 	e.log.add(n.slot, true)
 	return ClusterChange{Node: n, OldNode: old}
 }
 
-// DeleteNode removes a node. Pods assigned to it are remembered, for it may come back.
-func (e *Engine) DeleteNode(name string) {
+// DeleteNode removes a node and returns the change, for Hinters. Pods assigned to it are remembered, for it may come back.
+func (e *Engine) DeleteNode(name string) ClusterChange {
 	n := e.byName[name]
 	if n == nil {
-		return
+		return ClusterChange{}
 	}
 	if len(n.pods) > 0 {
+		for _, p := range n.pods {
+			e.view.put(p, n.slot, -1)
+		}
 		e.homeless[name] = n.pods
 	}
 	delete(e.byName, name)
 	e.nodes[n.slot] = nil
 	e.free = append(e.free, n.slot)
 	e.count--
+	e.view.nodeSet(e.nodes, n.slot, nil)
 	e.log.add(n.slot, true)
+	return ClusterChange{OldNode: n}
 }
 
 // Assign puts a pod on a node, or moves or changes one that is assigned already. The node need not exist.
@@ -162,6 +175,7 @@ func (e *Engine) Assign(pod *Pod, node string) {
 	e.pods[pod.key()] = assigned{pod, node}
 	if n := e.byName[node]; n != nil {
 		n.put(pod)
+		e.view.put(pod, n.slot, 1)
 		e.log.add(n.slot, false)
 		return
 	}
@@ -180,6 +194,7 @@ func (e *Engine) Remove(uid types.UID) *Pod {
 	delete(e.pods, uid)
 	if n := e.byName[a.node]; n != nil {
 		n.take(a.pod)
+		e.view.put(a.pod, n.slot, -1)
 		e.log.add(n.slot, false)
 	} else if h := e.homeless[a.node]; h != nil {
 		if delete(h, uid); len(h) == 0 {
@@ -208,5 +223,6 @@ func (e *Engine) Fork() *Engine {
 	for name, pods := range e.homeless {
 		f.homeless[name] = maps.Clone(pods)
 	}
+	f.view = e.view.fork(f.nodes)
 	return f
 }

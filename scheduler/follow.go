@@ -29,6 +29,11 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 			UpdateFunc: func(old, now any) { s.nodeSet(old.(*corev1.Node), now.(*corev1.Node)) },
 			DeleteFunc: func(o any) { s.nodeGone(last(o).(*corev1.Node)) },
 		}},
+		{&corev1.Namespace{}, toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { s.namespaceSet(o.(*corev1.Namespace)) },
+			UpdateFunc: func(_, now any) { s.namespaceSet(now.(*corev1.Namespace)) },
+			DeleteFunc: func(o any) { s.namespaceGone(last(o).(*corev1.Namespace)) },
+		}},
 		{&corev1.Pod{}, toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.podSet(nil, o.(*corev1.Pod)) },
 			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
@@ -78,7 +83,25 @@ func sameNode(a, b *corev1.Node) bool {
 func (s *Scheduler) nodeGone(n *corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.engine.DeleteNode(n.Name)
+	if c := s.engine.DeleteNode(n.Name); c.OldNode != nil {
+		s.helped(c)
+		s.kick()
+	}
+}
+
+func (s *Scheduler) namespaceSet(n *corev1.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.engine.SetNamespace(n); c.Namespace != nil {
+		s.helped(c)
+		s.kick()
+	}
+}
+
+func (s *Scheduler) namespaceGone(n *corev1.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine.DeleteNamespace(n.Name)
 }
 
 // podSet sorts a pod into the engine (assigned), the queue (ours, to be assigned), or neither.
@@ -101,6 +124,8 @@ func (s *Scheduler) podSet(old, obj *corev1.Pod) {
 			s.helped(ClusterChange{FreedPod: was})
 		} else if was == nil {
 			s.helped(ClusterChange{AssignedPod: pod})
+		} else {
+			s.helped(ClusterChange{AssignedPod: pod, OldPod: was})
 		}
 		s.kick()
 		return

@@ -1,5 +1,7 @@
 package scheduler
 
+import corev1 "k8s.io/api/core/v1"
+
 // MaxScore is the best score a plugin gives a node; 0 is the worst.
 const MaxScore = 100
 
@@ -74,14 +76,16 @@ type Hinter interface {
 	Hint(pod *Pod, c ClusterChange) bool
 }
 
-// ClusterChange is what happened in the cluster, for Hinter: exactly one field is set.
+// ClusterChange is what happened in the cluster, for Hinter: what is set belongs to one change.
 type ClusterChange struct {
-	// Node was added or changed; OldNode is what it was, nil for a new one.
+	// Node was added or changed; OldNode is what it was, nil for a new one. OldNode alone is a node that is gone.
 	Node, OldNode *Node
-	// FreedPod left its node or asks less of it; Was is the pod as it was.
+	// FreedPod left its node or asks less of it; it is the pod as it was.
 	FreedPod *Pod
-	// AssignedPod was put on a node.
-	AssignedPod *Pod
+	// AssignedPod was put on a node, or changed there; OldPod is what it was, nil for a new one.
+	AssignedPod, OldPod *Pod
+	// Namespace was added or has new labels.
+	Namespace *corev1.Namespace
 }
 
 // Rejection says why a pod does not fit.

@@ -21,6 +21,11 @@ type Pod struct {
 	// Preferred are the pod's preferred node affinity terms; nil if it has none, or invalid ones.
 	Preferred *nodeaffinity.PreferredSchedulingTerms
 
+	// Terms of affinity to other pods; nil if the pod has none.
+	Terms *Terms
+	// Spread are the pod's topology spread constraints.
+	Spread []SpreadConstraint
+
 	sig string // of the profile's cached plugins
 }
 
@@ -42,6 +47,7 @@ const anyIP = "0.0.0.0"
 func NewPod(obj *corev1.Pod) *Pod {
 	p := &Pod{Object: obj, HostPorts: hostPorts(&obj.Spec), Priority: corev1helpers.PodPriority(obj)}
 	p.Requests, p.Scored = requestsOf(obj)
+	p.Terms, p.Spread = termsOf(obj), spreadOf(obj)
 	aff := obj.Spec.Affinity
 	if len(obj.Spec.NodeSelector) > 0 || aff != nil && aff.NodeAffinity != nil && aff.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
 		a := nodeaffinity.GetRequiredNodeAffinity(obj)
@@ -103,6 +109,9 @@ func (n *Node) Pods(f func(*Pod) bool) {
 		}
 	}
 }
+
+// Index is the node's place in the columns of a View.
+func (n *Node) Index() int { return n.slot }
 
 // Len is the number of pods assigned.
 func (n *Node) Len() int { return len(n.pods) }

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -20,10 +21,12 @@ type reference struct {
 	profile scheduler.Profile
 	nodes   map[string]*corev1.Node
 	pods    map[types.UID]*corev1.Pod // by UID, with the node's name set
+	// namespaces' labels
+	namespaces map[string]map[string]string
 }
 
-// decide returns the feasible nodes with their scores.
-func (r *reference) decide(pod *corev1.Pod) map[string]int64 {
+// decide returns the feasible nodes with their scores, and the reasons of the others.
+func (r *reference) decide(pod *corev1.Pod) (map[string]int64, map[string]int) {
 	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: r.profile})
 	if err != nil {
 		panic(err)
@@ -36,17 +39,18 @@ func (r *reference) decide(pod *corev1.Pod) map[string]int64 {
 	}
 	p := scheduler.NewPod(pod)
 	scores := map[string]int64{}
-	for name := range r.nodes {
-		fits := true
-		for _, w := range r.profile {
-			if f, ok := w.Plugin.(scheduler.FilterPlugin); ok && f.Filter(p, e.Node(name)) != nil {
-				fits = false
-			}
+	why := map[string]int{}
+	for name, n := range r.nodes {
+		reasons := r.reasons(e, p, n)
+		for _, reason := range reasons {
+			why[reason]++
 		}
-		if fits {
+		if reasons == nil {
 			scores[name] = 0
 		}
 	}
+	r.addAffinity(pod, scores)
+	r.addSpread(pod, scores)
 	for _, w := range r.profile {
 		s, ok := w.Plugin.(scheduler.ScorePlugin)
 		if !ok {
@@ -72,20 +76,20 @@ func (r *reference) decide(pod *corev1.Pod) map[string]int64 {
 			scores[name] += max(w.Weight, 1) * v
 		}
 	}
-	return scores
+	return scores, why
 }
 
 // TestEngineAgainstReference mixes all features on small clusters and compares every decision.
 func TestEngineAgainstReference(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 99))
-		ref := &reference{profile: plugins.Default(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}}
+		ref := &reference{profile: plugins.Default(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, namespaces: map[string]map[string]string{}}
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, CacheCells: 40})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for step := range 150 {
-			switch r.IntN(10) {
+			switch r.IntN(12) {
 			case 0, 1:
 				n := randomNode(r)
 				ref.nodes[n.Name] = n
@@ -100,21 +104,33 @@ func TestEngineAgainstReference(t *testing.T) {
 					e.Remove(uid)
 					break
 				}
+			case 4:
+				ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: pick(r, "d", "e"), Labels: map[string]string{"team": pick(r, "x", "y")}}}
+				ref.namespaces[ns.Name] = ns.Labels
+				e.SetNamespace(ns)
+			case 5:
+				for uid, p := range ref.pods {
+					p = p.DeepCopy()
+					p.Labels, p.DeletionTimestamp = randomLabels(r), pick(r, nil, &metav1.Time{})
+					ref.pods[uid] = p
+					e.Assign(scheduler.NewPod(p), p.Spec.NodeName)
+					break
+				}
 			default:
 				obj := randomPod(r, step)
-				want := ref.decide(obj)
+				addPodRules(r, obj)
+				want, why := ref.decide(obj)
+				if r.IntN(20) == 0 {
+					e = e.Fork()
+				}
 				pod := scheduler.NewPod(obj)
 				d := e.Schedule(pod)
 				if d.Nodes != len(ref.nodes) || d.Fits() != (len(want) > 0) || d.Fits() && d.Feasible != len(want) {
 					t.Fatalf("seed %d step %d: %+v, want feasible %v", seed, step, d, want)
 				}
 				if !d.Fits() {
-					total := 0
-					for _, n := range d.Reasons {
-						total += n
-					}
-					if len(ref.nodes) > 0 && total < len(ref.nodes) {
-						t.Fatalf("seed %d step %d: reasons %v do not cover %d nodes", seed, step, d.Reasons, len(ref.nodes))
+					if len(ref.nodes) > 0 && !maps.Equal(d.Reasons, why) {
+						t.Fatalf("seed %d step %d: reasons %v, want %v", seed, step, d.Reasons, why)
 					}
 					continue
 				}
@@ -164,6 +180,12 @@ func randomNode(r *rand.Rand) *corev1.Node {
 	}
 	if r.IntN(2) == 0 {
 		n.Status.Images = []corev1.ContainerImage{{Names: []string{"app:latest"}, SizeBytes: int64(r.IntN(2000)) << 20}}
+	}
+	if r.IntN(8) == 0 {
+		delete(n.Labels, pick(r, "zone", "disk"))
+	}
+	if r.IntN(8) > 0 {
+		n.Labels[corev1.LabelHostname] = n.Name
 	}
 	return n
 }

@@ -13,6 +13,8 @@ func Default() scheduler.Profile {
 		{Plugin: NodeAffinity{}, Weight: 2},
 		{Plugin: NodePorts{}},
 		{Plugin: NodeResourcesFit{}},
+		{Plugin: PodTopologySpread{}, Weight: 2},
+		{Plugin: InterPodAffinity{}, Weight: 2},
 		{Plugin: NodeResourcesBalancedAllocation{}},
 		{Plugin: ImageLocality{}},
 	}

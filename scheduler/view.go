@@ -1,0 +1,278 @@
+package scheduler
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// ClusterPlugin judges a node by what is on others, too. It is an alternative to FilterPlugin and ScorePlugin.
+type ClusterPlugin interface {
+	Plugin
+	// Prepare is called once for each decision, before nodes are looked at. The view is valid until the decision is made. A rejection says that
+	// no node can take the pod.
+	Prepare(pod *Pod, view *View) (Judgement, *Rejection)
+}
+
+// Judgement is what a ClusterPlugin has to say of one pod in one decision: the zero value is nothing.
+type Judgement struct {
+	// Filter returns nil if the node can take the pod, as FilterPlugin's does.
+	Filter func(node *Node) *Rejection
+	// Scores sets the scores of all feasible nodes, each 0 to MaxScore. They are 0 when it is called.
+	Scores func(feasible []*Node, scores []int64)
+}
+
+// View is the cluster as the engine knows it, in columns by Node.Index: what is counted here is kept up to date with every change, so that
+// nobody has to go through all pods. Slices belong to the view and must not be modified.
+type View struct {
+	nodes      []*Node
+	namespaces map[string]labels.Set
+	claims     map[string]*corev1.PersistentVolumeClaim
+	volumes    map[string]*corev1.PersistentVolume
+	domains    map[string]*Domains
+	counters   map[string]*counter
+	terms      [termKinds]map[string]*termCount
+	clock      uint64
+}
+
+// maxCounters bounds how many selectors are counted at any time.
+const maxCounters = 2048
+
+// Domains are the topology domains of one key.
+type Domains struct {
+	// Of is each node's domain, by Node.Index: below Len, or -1 for a node without the label.
+	Of []int32
+	// Len is greater than all domains. Not every number below it has a node.
+	Len int
+
+	ids map[string]int32
+}
+
+type counter struct {
+	all  []PodSelector
+	on   []int32
+	used uint64
+}
+
+type termCount struct {
+	term  PodTerm
+	on    []int32
+	total int
+}
+
+func newView() *View {
+	v := &View{
+		namespaces: map[string]labels.Set{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		domains: map[string]*Domains{}, counters: map[string]*counter{},
+	}
+	for k := range v.terms {
+		v.terms[k] = map[string]*termCount{}
+	}
+	return v
+}
+
+// fork shares nothing that changes. Nodes are the fork's own.
+func (v *View) fork(nodes []*Node) *View {
+	f := newView()
+	f.nodes = nodes
+	f.namespaces, f.claims, f.volumes = maps.Clone(v.namespaces), maps.Clone(v.claims), maps.Clone(v.volumes)
+	for _, n := range nodes {
+		if n != nil {
+			for _, p := range n.pods {
+				f.put(p, n.slot, 1)
+			}
+		}
+	}
+	return f
+}
+
+// Nodes returns all nodes by Node.Index, with nil where there is none.
+func (v *View) Nodes() []*Node { return v.nodes }
+
+// NamespaceLabels returns the labels of a namespace; none if it is not known.
+func (v *View) NamespaceLabels(name string) labels.Set { return v.namespaces[name] }
+
+// Claim returns a PersistentVolumeClaim, nil if there is none.
+func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
+	return v.claims[namespace+"/"+name]
+}
+
+// Volume returns a PersistentVolume, nil if there is none.
+func (v *View) Volume(name string) *corev1.PersistentVolume { return v.volumes[name] }
+
+// Domains returns the domains of a topology key.
+func (v *View) Domains(key string) *Domains {
+	d := v.domains[key]
+	if d == nil || d.Len > 2*len(v.nodes)+1024 {
+		d = &Domains{ids: map[string]int32{}}
+		v.domains[key] = d
+		for slot := range v.nodes {
+			d.set(key, slot, v.nodes[slot])
+		}
+	}
+	return d
+}
+
+func (d *Domains) set(key string, slot int, n *Node) {
+	for len(d.Of) <= slot {
+		d.Of = append(d.Of, -1)
+	}
+	d.Of[slot] = -1
+	if n == nil {
+		return
+	}
+	value, ok := n.Object.Labels[key]
+	if !ok {
+		return
+	}
+	id, ok := d.ids[value]
+	if !ok {
+		id = int32(d.Len)
+		d.ids[value] = id
+		d.Len++
+	}
+	d.Of[slot] = id
+}
+
+// Counts returns how many pods that are in all of the sets each node has.
+func (v *View) Counts(all ...PodSelector) []int32 {
+	var key string
+	if len(all) == 1 {
+		key = all[0].id
+	} else {
+		ids := make([]string, len(all))
+		for i := range all {
+			ids[i] = all[i].id
+		}
+		key = strings.Join(ids, "\x01")
+	}
+	v.clock++
+	c := v.counters[key]
+	if c == nil {
+		v.evict()
+		c = &counter{all: all, on: make([]int32, len(v.nodes))}
+		v.counters[key] = c
+		for slot, n := range v.nodes {
+			if n != nil {
+				for _, p := range n.pods {
+					c.count(v, p, slot, 1)
+				}
+			}
+		}
+	}
+	c.used = v.clock
+	c.on = grown(c.on, len(v.nodes))
+	return c.on
+}
+
+func (v *View) evict() {
+	if len(v.counters) < maxCounters {
+		return
+	}
+	oldest, least := "", ^uint64(0)
+	for k, c := range v.counters {
+		if c.used < least {
+			oldest, least = k, c.used
+		}
+	}
+	delete(v.counters, oldest)
+}
+
+func (c *counter) count(v *View, p *Pod, slot int, sign int32) {
+	for i := range c.all {
+		if !c.all[i].Matches(p, v) {
+			return
+		}
+	}
+	c.on = grown(c.on, slot+1)
+	c.on[slot] += sign
+}
+
+// Terms calls f for each different term of a kind that pods on nodes have, in no order, with the number of those pods on each node.
+func (v *View) Terms(kind TermKind, f func(term *PodTerm, on []int32)) {
+	for _, t := range v.terms[kind] {
+		t.on = grown(t.on, len(v.nodes))
+		f(&t.term, t.on)
+	}
+}
+
+func grown(s []int32, n int) []int32 {
+	for len(s) < n {
+		s = append(s, 0)
+	}
+	return s
+}
+
+// nodeSet is told of each change of a node object; n is nil for a node that is gone.
+func (v *View) nodeSet(nodes []*Node, slot int, n *Node) {
+	v.nodes = nodes
+	for key, d := range v.domains {
+		d.set(key, slot, n)
+	}
+}
+
+// put counts a pod on a node (sign 1), or no longer (-1).
+func (v *View) put(p *Pod, slot int, sign int32) {
+	for _, c := range v.counters {
+		c.count(v, p, slot, sign)
+	}
+	if p.Terms == nil {
+		return
+	}
+	for kind, terms := range p.Terms {
+		for i := range terms {
+			v.putTerm(v.terms[kind], &terms[i], slot, sign)
+		}
+	}
+}
+
+func (v *View) putTerm(in map[string]*termCount, term *PodTerm, slot int, sign int32) {
+	key := term.key()
+	t := in[key]
+	if t == nil {
+		t = &termCount{term: *term}
+		in[key] = t
+	}
+	t.on = grown(t.on, slot+1)
+	t.on[slot] += sign
+	if t.total += int(sign); t.total == 0 {
+		delete(in, key)
+	}
+}
+
+// namespaceSet forgets what was counted by the namespace's old labels.
+func (v *View) namespaceSet(name string, set labels.Set) bool {
+	if old, known := v.namespaces[name]; known && maps.Equal(old, set) {
+		return false
+	}
+	v.namespaces[name] = set
+	v.forgetNamespaces()
+	return true
+}
+
+func (v *View) forgetNamespaces() {
+	for key, c := range v.counters {
+		for i := range c.all {
+			if c.all[i].NamespaceSelector != nil {
+				delete(v.counters, key)
+				break
+			}
+		}
+	}
+}
+
+// SetNamespace adds or replaces a namespace and returns the change, for Hinters. Its labels count for namespace selectors.
+func (e *Engine) SetNamespace(obj *corev1.Namespace) ClusterChange {
+	if !e.view.namespaceSet(obj.Name, obj.Labels) {
+		return ClusterChange{}
+	}
+	return ClusterChange{Namespace: obj}
+}
+
+// DeleteNamespace forgets a namespace.
+func (e *Engine) DeleteNamespace(name string) {
+	delete(e.view.namespaces, name)
+	e.view.forgetNamespaces()
+}
