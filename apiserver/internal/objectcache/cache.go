@@ -334,6 +334,9 @@ func (c *Cache) follow(ctx context.Context, w store.Watcher) error {
 					ch.reported--
 				}
 			} else if ch.obj = c.claim(&e.KV); ch.obj == nil {
+				if e.KV.ModRevision <= c.Revision() {
+					continue // its writer has applied it meanwhile, and forgotten it
+				}
 				if ch.obj = c.decode(r, &e.KV); ch.obj == nil {
 					continue
 				}
