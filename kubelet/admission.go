@@ -142,8 +142,7 @@ func (k *Kubelet) fits(pod *corev1.Pod, node *corev1.Node) (reason, message stri
 		return "UnexpectedAdmissionError", "resource claims are not supported by this node"
 	}
 	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers && !k.opts.Simulated {
-		// Left to the runtime, which refuses what it can't do.
-		k.log.V(1).Info("Pod asks for a user namespace", "pod", pod.Name)
+		return "UnexpectedAdmissionError", "hostUsers: false is not supported by this node"
 	}
 	if k.used.pods+1 > k.opts.MaxPods {
 		return "OutOfpods", outOf("pods", 1, k.used.pods, k.opts.MaxPods)

@@ -78,7 +78,9 @@ func pod(opts Options) *kind.Kind {
 			"resize": {
 				Prepare:  typed.PrepareUpdate(prepareResize),
 				Validate: typed.ValidateUpdate(podspec.ValidateResize),
-				Warnings: typed.Warnings(func(ctx context.Context, p, old *corev1.Pod) []string { return podspec.PodWarnings(ctx, p, old) }),
+				Warnings: typed.Warnings(func(ctx context.Context, p, old *corev1.Pod) []string {
+					return append(podspec.PodWarnings(ctx, p, old), "Keelson's kubelet does not resize running containers: there, new resources are used when a container is next started")
+				}),
 			},
 		},
 		GracePeriod: func(_ context.Context, obj client.Object, requested *int64) int64 {
