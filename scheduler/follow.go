@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -29,11 +31,18 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 			UpdateFunc: func(old, now any) { s.nodeSet(old.(*corev1.Node), now.(*corev1.Node)) },
 			DeleteFunc: func(o any) { s.nodeGone(last(o).(*corev1.Node)) },
 		}},
-		{&corev1.Namespace{}, toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { s.namespaceSet(o.(*corev1.Namespace)) },
-			UpdateFunc: func(_, now any) { s.namespaceSet(now.(*corev1.Namespace)) },
-			DeleteFunc: func(o any) { s.namespaceGone(last(o).(*corev1.Namespace)) },
-		}},
+		{&corev1.Namespace{}, following(s,
+			func(o *corev1.Namespace) ClusterChange { return s.engine.SetNamespace(o) },
+			func(o *corev1.Namespace) { s.engine.DeleteNamespace(o.Name) })},
+		{&corev1.PersistentVolumeClaim{}, following(s,
+			func(o *corev1.PersistentVolumeClaim) ClusterChange { return s.engine.SetClaim(o) },
+			func(o *corev1.PersistentVolumeClaim) { s.engine.DeleteClaim(o.Namespace, o.Name) })},
+		{&corev1.PersistentVolume{}, following(s,
+			func(o *corev1.PersistentVolume) ClusterChange { return s.engine.SetVolume(o) },
+			func(o *corev1.PersistentVolume) { s.engine.DeleteVolume(o.Name) })},
+		{&storagev1.StorageClass{}, following(s,
+			func(o *storagev1.StorageClass) ClusterChange { return s.engine.SetStorageClass(o) },
+			func(o *storagev1.StorageClass) { s.engine.DeleteStorageClass(o.Name) })},
 		{&corev1.Pod{}, toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.podSet(nil, o.(*corev1.Pod)) },
 			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
@@ -41,6 +50,9 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		}},
 	} {
 		inf, err := s.cache.GetInformer(ctx, w.obj)
+		if _, isClass := w.obj.(*storagev1.StorageClass); isClass && meta.IsNoMatchError(err) {
+			continue // a server may do without the storage group
+		}
 		if err != nil {
 			return synced, stop, fmt.Errorf("scheduler: informer for %T: %w", w.obj, err)
 		}
@@ -89,19 +101,25 @@ func (s *Scheduler) nodeGone(n *corev1.Node) {
 	}
 }
 
-func (s *Scheduler) namespaceSet(n *corev1.Namespace) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.engine.SetNamespace(n); c.Namespace != nil {
-		s.helped(c)
-		s.kick()
+// following keeps one kind of objects current in the engine.
+func following[T any](s *Scheduler, set func(T) ClusterChange, gone func(T)) toolscache.ResourceEventHandlerFuncs {
+	put := func(o T) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c := set(o); c != (ClusterChange{}) {
+			s.helped(c)
+			s.kick()
+		}
 	}
-}
-
-func (s *Scheduler) namespaceGone(n *corev1.Namespace) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.engine.DeleteNamespace(n.Name)
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { put(o.(T)) },
+		UpdateFunc: func(_, now any) { put(now.(T)) },
+		DeleteFunc: func(o any) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			gone(last(o).(T))
+		},
+	}
 }
 
 // podSet sorts a pod into the engine (assigned), the queue (ours, to be assigned), or neither.

@@ -1,6 +1,9 @@
 package scheduler
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+)
 
 // MaxScore is the best score a plugin gives a node; 0 is the worst.
 const MaxScore = 100
@@ -86,6 +89,10 @@ type ClusterChange struct {
 	AssignedPod, OldPod *Pod
 	// Namespace was added or has new labels.
 	Namespace *corev1.Namespace
+	// Claim, Volume or StorageClass was added or changed.
+	Claim        *corev1.PersistentVolumeClaim
+	Volume       *corev1.PersistentVolume
+	StorageClass *storagev1.StorageClass
 }
 
 // Rejection says why a pod does not fit.

@@ -260,27 +260,3 @@ func TestMessages(t *testing.T) {
 		t.Errorf("gated: %+v", d)
 	}
 }
-
-func BenchmarkSchedule(b *testing.B) {
-	for _, nodes := range []int{1000, 5000} {
-		b.Run(fmt.Sprint("nodes=", nodes), func(b *testing.B) {
-			e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			for i := range nodes {
-				n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("n", i)}}
-				n.Status.Allocatable = quantities("4", "32Gi", "pods", "110")
-				e.SetNode(n)
-			}
-			b.ReportAllocs()
-			for i := range b.N {
-				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: types.UID(fmt.Sprint(i))}}
-				p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: quantities("1m", "1Mi")}}}
-				if d := e.Schedule(scheduler.NewPod(p)); !d.Fits() {
-					b.Fatal(d.Message())
-				}
-			}
-		})
-	}
-}

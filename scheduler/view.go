@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -31,6 +32,7 @@ type View struct {
 	namespaces map[string]labels.Set
 	claims     map[string]*corev1.PersistentVolumeClaim
 	volumes    map[string]*corev1.PersistentVolume
+	classes    map[string]*storagev1.StorageClass
 	domains    map[string]*Domains
 	counters   map[string]*counter
 	terms      [termKinds]map[string]*termCount
@@ -65,6 +67,7 @@ type termCount struct {
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		classes: map[string]*storagev1.StorageClass{},
 		domains: map[string]*Domains{}, counters: map[string]*counter{},
 	}
 	for k := range v.terms {
@@ -77,7 +80,7 @@ func newView() *View {
 func (v *View) fork(nodes []*Node) *View {
 	f := newView()
 	f.nodes = nodes
-	f.namespaces, f.claims, f.volumes = maps.Clone(v.namespaces), maps.Clone(v.claims), maps.Clone(v.volumes)
+	f.namespaces, f.claims, f.volumes, f.classes = maps.Clone(v.namespaces), maps.Clone(v.claims), maps.Clone(v.volumes), maps.Clone(v.classes)
 	for _, n := range nodes {
 		if n != nil {
 			for _, p := range n.pods {
@@ -93,14 +96,6 @@ func (v *View) Nodes() []*Node { return v.nodes }
 
 // NamespaceLabels returns the labels of a namespace; none if it is not known.
 func (v *View) NamespaceLabels(name string) labels.Set { return v.namespaces[name] }
-
-// Claim returns a PersistentVolumeClaim, nil if there is none.
-func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
-	return v.claims[namespace+"/"+name]
-}
-
-// Volume returns a PersistentVolume, nil if there is none.
-func (v *View) Volume(name string) *corev1.PersistentVolume { return v.volumes[name] }
 
 // Domains returns the domains of a topology key.
 func (v *View) Domains(key string) *Domains {
