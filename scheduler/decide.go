@@ -165,7 +165,7 @@ func (e *Engine) extraScores(a *answers, pod *Pod, feasible []int) []int64 {
 		if p.score == nil || p.normalize == nil && p.scope != ScopeCluster || p.normalize != nil && p.normalize.Indifferent(pod) {
 			continue
 		}
-		raw := make([]int64, len(feasible))
+		raw := zeroed(&e.rawBuf, len(feasible))
 		for j, s := range feasible {
 			if p.scope == ScopeCluster {
 				raw[j] = p.score.Score(pod, e.nodes[s])
@@ -174,7 +174,7 @@ func (e *Engine) extraScores(a *answers, pod *Pod, feasible []int) []int64 {
 			}
 		}
 		if sum == nil {
-			sum = make([]int64, len(feasible))
+			sum = zeroed(&e.sumBuf, len(feasible))
 		}
 		least, greatest := slices.Min(raw), slices.Max(raw)
 		for j, v := range raw {
@@ -190,21 +190,32 @@ func (e *Engine) extraScores(a *answers, pod *Pod, feasible []int) []int64 {
 			continue
 		}
 		if nodes == nil {
-			nodes = make([]*Node, len(feasible))
-			for i, s := range feasible {
-				nodes[i] = e.nodes[s]
+			e.nodeBuf = e.nodeBuf[:0]
+			for _, s := range feasible {
+				e.nodeBuf = append(e.nodeBuf, e.nodes[s])
 			}
+			nodes = e.nodeBuf
 		}
-		raw := make([]int64, len(feasible))
+		raw := zeroed(&e.rawBuf, len(feasible))
 		j.Scores(nodes, raw)
 		if sum == nil {
-			sum = make([]int64, len(feasible))
+			sum = zeroed(&e.sumBuf, len(feasible))
 		}
 		for i, v := range raw {
 			sum[i] += j.p.weight * v
 		}
 	}
 	return sum
+}
+
+// zeroed returns n zeros in a buffer that is used again.
+func zeroed(buf *[]int64, n int) []int64 {
+	if cap(*buf) < n {
+		*buf = make([]int64, n, 2*n)
+	}
+	s := (*buf)[:n]
+	clear(s)
+	return s
 }
 
 // explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.

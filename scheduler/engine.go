@@ -39,7 +39,9 @@ type Engine struct {
 	cache    map[string]*answers
 	lru      uint64
 	scratch  []byte
-	rawBuf   [][]int64
+	rawBuf   []int64
+	sumBuf   []int64
+	nodeBuf  []*Node
 	feasible []int
 	judged   []judged
 }

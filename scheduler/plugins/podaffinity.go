@@ -102,20 +102,23 @@ func affinityFilter(pod *scheduler.Pod, view *scheduler.View) func(*scheduler.No
 	if len(existing)+len(near)+len(away) == 0 {
 		return nil
 	}
+	notNear := scheduler.Reject("node(s) didn't match pod affinity rules")
+	notAway := scheduler.RejectFull("node(s) didn't match pod anti-affinity rules")
+	kept := scheduler.RejectFull("node(s) didn't satisfy existing pods anti-affinity rules")
 	return func(n *scheduler.Node) *scheduler.Rejection {
 		for i := range near {
 			if sum, ok := near[i].of(n); !ok || sum == 0 && !first {
-				return scheduler.Reject("node(s) didn't match pod affinity rules")
+				return notNear
 			}
 		}
 		for i := range away {
 			if sum, _ := away[i].of(n); sum > 0 {
-				return scheduler.RejectFull("node(s) didn't match pod anti-affinity rules")
+				return notAway
 			}
 		}
 		for i := range existing {
 			if sum, _ := existing[i].of(n); sum > 0 {
-				return scheduler.RejectFull("node(s) didn't satisfy existing pods anti-affinity rules")
+				return kept
 			}
 		}
 		return nil

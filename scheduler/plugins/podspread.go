@@ -114,19 +114,21 @@ func spreadFilter(hard []spread) func(*scheduler.Node) *scheduler.Rejection {
 			least[i] = 0
 		}
 	}
+	missing := scheduler.Reject("node(s) didn't match pod topology spread constraints (missing required label)")
+	skewed := scheduler.RejectFull("node(s) didn't match pod topology spread constraints")
 	return func(n *scheduler.Node) *scheduler.Rejection {
 		for i := range hard {
 			c := &hard[i]
 			id := c.domains.Of[n.Index()]
 			if id < 0 {
-				return scheduler.Reject("node(s) didn't match pod topology spread constraints (missing required label)")
+				return missing
 			}
 			there := max(c.sums[id], 0)
 			if c.Self {
 				there++
 			}
 			if there-least[i] > c.MaxSkew {
-				return scheduler.RejectFull("node(s) didn't match pod topology spread constraints")
+				return skewed
 			}
 		}
 		return nil
