@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -43,6 +44,21 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		{&storagev1.StorageClass{}, following(s,
 			func(o *storagev1.StorageClass) ClusterChange { return s.engine.SetStorageClass(o) },
 			func(o *storagev1.StorageClass) { s.engine.DeleteStorageClass(o.Name) })},
+		{&corev1.Service{}, following(s,
+			func(o *corev1.Service) ClusterChange { s.engine.SetService(o); return ClusterChange{} },
+			func(o *corev1.Service) { s.engine.DeleteService(o.Namespace, o.Name) })},
+		{&corev1.ReplicationController{}, following(s,
+			func(o *corev1.ReplicationController) ClusterChange {
+				s.engine.SetReplicationController(o)
+				return ClusterChange{}
+			},
+			func(o *corev1.ReplicationController) { s.engine.DeleteReplicationController(o.Namespace, o.Name) })},
+		{&appsv1.ReplicaSet{}, following(s,
+			func(o *appsv1.ReplicaSet) ClusterChange { s.engine.SetReplicaSet(o); return ClusterChange{} },
+			func(o *appsv1.ReplicaSet) { s.engine.DeleteReplicaSet(o.Namespace, o.Name) })},
+		{&appsv1.StatefulSet{}, following(s,
+			func(o *appsv1.StatefulSet) ClusterChange { s.engine.SetStatefulSet(o); return ClusterChange{} },
+			func(o *appsv1.StatefulSet) { s.engine.DeleteStatefulSet(o.Namespace, o.Name) })},
 		{&corev1.Pod{}, toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.podSet(nil, o.(*corev1.Pod)) },
 			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
@@ -50,8 +66,8 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		}},
 	} {
 		inf, err := s.cache.GetInformer(ctx, w.obj)
-		if _, isClass := w.obj.(*storagev1.StorageClass); isClass && meta.IsNoMatchError(err) {
-			continue // a server may do without the storage group
+		if meta.IsNoMatchError(err) && !needed(w.obj) {
+			continue // a server may do without the storage and apps groups
 		}
 		if err != nil {
 			return synced, stop, fmt.Errorf("scheduler: informer for %T: %w", w.obj, err)
@@ -64,6 +80,15 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		synced = append(synced, reg.HasSynced)
 	}
 	return synced, stop, nil
+}
+
+// needed reports whether nothing can be decided without that kind.
+func needed(obj client.Object) bool {
+	switch obj.(type) {
+	case *corev1.Node, *corev1.Pod, *corev1.Namespace:
+		return true
+	}
+	return false
 }
 
 func last(o any) any {

@@ -1,10 +1,12 @@
 package scheduler_test
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -175,7 +177,7 @@ func (r *reference) addAffinity(pod *corev1.Pod, scores map[string]int64) {
 // spreadCount counts the pods that constraint c of pod is about in value's domain, over the nodes that count; known is false if it has none.
 func (r *reference) spreadCount(pod *corev1.Pod, all []corev1.TopologySpreadConstraint, c *corev1.TopologySpreadConstraint, value string) (count int64, known bool) {
 	for _, n := range r.nodes {
-		if n.Labels[c.TopologyKey] == value && r.counted(pod, all, c, n) {
+		if v, ok := n.Labels[c.TopologyKey]; ok && v == value && r.counted(pod, all, c, n) {
 			known = true
 			count += r.spreadOn(pod, c, n.Name)
 		}
@@ -235,6 +237,50 @@ func constraintsOf(pod *corev1.Pod, action corev1.UnsatisfiableConstraintAction)
 	return out
 }
 
+// defaultConstraints are those of pods of Services and sets that have none of their own.
+func (r *reference) defaultConstraints(pod *corev1.Pod) []corev1.TopologySpreadConstraint {
+	sel := &metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for _, s := range r.services {
+		if pod.Namespace == "d" && labels.SelectorFromSet(s).Matches(labels.Set(pod.Labels)) {
+			maps.Copy(sel.MatchLabels, s)
+		}
+	}
+	for _, ref := range pod.OwnerReferences {
+		if set := r.sets[ref.Name]; set != nil && pod.Namespace == "d" {
+			sel.MatchExpressions = set.MatchExpressions
+		}
+	}
+	if len(sel.MatchLabels)+len(sel.MatchExpressions) == 0 {
+		return nil
+	}
+	return []corev1.TopologySpreadConstraint{
+		{MaxSkew: 3, TopologyKey: corev1.LabelHostname, LabelSelector: sel, WhenUnsatisfiable: corev1.ScheduleAnyway},
+		{MaxSkew: 5, TopologyKey: corev1.LabelTopologyZone, LabelSelector: sel, WhenUnsatisfiable: corev1.ScheduleAnyway},
+	}
+}
+
+func changeService(r *rand.Rand, ref *reference, e *scheduler.Engine) {
+	name := pick(r, "s1", "s2")
+	if delete(ref.services, name); r.IntN(4) == 0 {
+		e.DeleteService("d", name)
+		return
+	}
+	ref.services[name] = pick(r, map[string]string{"app": "a"}, map[string]string{"app": "b"}, map[string]string{"rev": "1"})
+	e.SetService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: name}, Spec: corev1.ServiceSpec{Selector: ref.services[name]}})
+}
+
+func changeSet(r *rand.Rand, ref *reference, e *scheduler.Engine) {
+	name := pick(r, "set1", "set2")
+	if delete(ref.sets, name); r.IntN(4) == 0 {
+		e.DeleteReplicaSet("d", name)
+		return
+	}
+	ref.sets[name] = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+		Key: "app", Operator: metav1.LabelSelectorOpIn, Values: pick(r, []string{"a"}, []string{"b", "c"}),
+	}}}
+	e.SetReplicaSet(&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: name}, Spec: appsv1.ReplicaSetSpec{Selector: ref.sets[name]}})
+}
+
 // spread says why node is not for pod, "" if it is.
 func (r *reference) spread(pod *corev1.Pod, node *corev1.Node) string {
 	all := constraintsOf(pod, corev1.DoNotSchedule)
@@ -277,6 +323,10 @@ func (r *reference) spread(pod *corev1.Pod, node *corev1.Node) string {
 // addSpread adds the scores of PodTopologySpread to those of the feasible nodes.
 func (r *reference) addSpread(pod *corev1.Pod, scores map[string]int64) {
 	all := constraintsOf(pod, corev1.ScheduleAnyway)
+	must := all // the constraints whose topology keys nodes must have
+	if len(pod.Spec.TopologySpreadConstraints) == 0 {
+		all, must = r.defaultConstraints(pod), nil
+	}
 	if len(all) == 0 {
 		return
 	}
@@ -284,15 +334,18 @@ func (r *reference) addSpread(pod *corev1.Pod, scores map[string]int64) {
 	least, greatest := int64(math.MaxInt64), int64(math.MinInt64)
 	for name := range scores {
 		node := r.nodes[name]
-		if !hasKeys(all, node) {
+		if !hasKeys(must, node) {
 			continue
 		}
 		var sum float64
 		for i := range all {
 			c := &all[i]
+			if !hasKeys(all[i:i+1], node) {
+				continue
+			}
 			values, size := map[string]bool{}, 0
 			for other := range scores {
-				if hasKeys(all, r.nodes[other]) {
+				if hasKeys(must, r.nodes[other]) {
 					values[r.nodes[other].Labels[c.TopologyKey]] = true
 					size++
 				}
@@ -302,7 +355,7 @@ func (r *reference) addSpread(pod *corev1.Pod, scores map[string]int64) {
 				count = r.spreadOn(pod, c, name)
 			} else {
 				size = len(values)
-				count, _ = r.spreadCount(pod, all, c, node.Labels[c.TopologyKey])
+				count, _ = r.spreadCount(pod, must, c, node.Labels[c.TopologyKey])
 			}
 			sum += float64(float64(count)*math.Log(float64(size+2))) + float64(c.MaxSkew-1)
 		}
@@ -384,6 +437,10 @@ func randomTerm(r *rand.Rand) corev1.PodAffinityTerm {
 // addPodRules gives some pods rules about other pods.
 func addPodRules(r *rand.Rand, p *corev1.Pod) {
 	p.Namespace, p.Labels = pick(r, "d", "d", "e"), randomLabels(r)
+	if r.IntN(3) == 0 {
+		yes := true
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: pick(r, "set1", "set2"), Controller: &yes}}
+	}
 	if r.IntN(3) == 0 {
 		if p.Spec.Affinity == nil {
 			p.Spec.Affinity = &corev1.Affinity{}

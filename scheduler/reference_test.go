@@ -23,6 +23,9 @@ type reference struct {
 	pods    map[types.UID]*corev1.Pod // by UID, with the node's name set
 	// namespaces' labels
 	namespaces map[string]map[string]string
+	// services' selectors and sets, by name; all are in namespace d
+	services map[string]map[string]string
+	sets     map[string]*metav1.LabelSelector
 }
 
 // decide returns the feasible nodes with their scores, and the reasons of the others.
@@ -84,12 +87,13 @@ func TestEngineAgainstReference(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		ref := &reference{profile: plugins.Default(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, namespaces: map[string]map[string]string{}}
+		ref.services, ref.sets = map[string]map[string]string{}, map[string]*metav1.LabelSelector{}
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, CacheCells: 40})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for step := range 150 {
-			switch r.IntN(12) {
+			switch r.IntN(14) {
 			case 0, 1:
 				n := randomNode(r)
 				ref.nodes[n.Name] = n
@@ -116,6 +120,10 @@ func TestEngineAgainstReference(t *testing.T) {
 					e.Assign(scheduler.NewPod(p), p.Spec.NodeName)
 					break
 				}
+			case 6:
+				changeService(r, ref, e)
+			case 7:
+				changeSet(r, ref, e)
 			default:
 				obj := randomPod(r, step)
 				addPodRules(r, obj)
@@ -181,8 +189,9 @@ func randomNode(r *rand.Rand) *corev1.Node {
 	if r.IntN(2) == 0 {
 		n.Status.Images = []corev1.ContainerImage{{Names: []string{"app:latest"}, SizeBytes: int64(r.IntN(2000)) << 20}}
 	}
+	n.Labels[corev1.LabelTopologyZone] = pick(r, "za", "zb", "zc")
 	if r.IntN(8) == 0 {
-		delete(n.Labels, pick(r, "zone", "disk"))
+		delete(n.Labels, pick(r, "zone", "disk", corev1.LabelTopologyZone))
 	}
 	if r.IntN(8) > 0 {
 		n.Labels[corev1.LabelHostname] = n.Name

@@ -33,6 +33,7 @@ type View struct {
 	claims     map[string]*corev1.PersistentVolumeClaim
 	volumes    map[string]*corev1.PersistentVolume
 	classes    map[string]*storagev1.StorageClass
+	owners     owners
 	domains    map[string]*Domains
 	counters   map[string]*counter
 	terms      [termKinds]map[string]*termCount
@@ -67,7 +68,7 @@ type termCount struct {
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
-		classes: map[string]*storagev1.StorageClass{},
+		classes: map[string]*storagev1.StorageClass{}, owners: newOwners(),
 		domains: map[string]*Domains{}, counters: map[string]*counter{},
 	}
 	for k := range v.terms {
@@ -81,6 +82,7 @@ func (v *View) fork(nodes []*Node) *View {
 	f := newView()
 	f.nodes = nodes
 	f.namespaces, f.claims, f.volumes, f.classes = maps.Clone(v.namespaces), maps.Clone(v.claims), maps.Clone(v.volumes), maps.Clone(v.classes)
+	f.owners = v.owners.clone()
 	for _, n := range nodes {
 		if n != nil {
 			for _, p := range n.pods {

@@ -10,7 +10,8 @@ import (
 	"github.com/keelson/keelson/scheduler"
 )
 
-// PodTopologySpread spreads pods evenly over topology domains, as their topologySpreadConstraints say. Pods without constraints are left alone.
+// PodTopologySpread spreads pods evenly over topology domains, as their topologySpreadConstraints say. Pods without constraints that
+// belong to a Service, ReplicaSet, StatefulSet or ReplicationController are spread over hosts and zones where that is possible.
 type PodTopologySpread struct{}
 
 // Name implements scheduler.Plugin.
@@ -26,23 +27,37 @@ type spread struct {
 
 // Prepare implements scheduler.ClusterPlugin.
 func (PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
+	inc := inclusion{pod: pod, constraints: pod.Spread, affine: map[int]bool{}}
 	if len(pod.Spread) == 0 {
-		return j, nil
+		siblings, ok := view.Siblings(pod)
+		if !ok {
+			return j, nil
+		}
+		inc.constraints, inc.lenient = defaultConstraints(siblings), true
 	}
-	inc := inclusion{pod: pod, affine: map[int]bool{}}
 	if hard := inc.count(view, true); len(hard) > 0 {
 		j.Filter = spreadFilter(hard)
 	}
 	if soft := inc.count(view, false); len(soft) > 0 {
-		j.Scores = func(nodes []*scheduler.Node, scores []int64) { spreadScores(soft, nodes, scores) }
+		j.Scores = func(nodes []*scheduler.Node, scores []int64) { inc.scores(soft, nodes, scores) }
 	}
 	return j, nil
 }
 
+// defaultConstraints are Kubernetes' own.
+func defaultConstraints(siblings scheduler.PodSelector) []scheduler.SpreadConstraint {
+	return []scheduler.SpreadConstraint{
+		{MaxSkew: 3, MinDomains: 1, TopologyKey: corev1.LabelHostname, Selector: siblings, HonorAffinity: true},
+		{MaxSkew: 5, MinDomains: 1, TopologyKey: corev1.LabelTopologyZone, Selector: siblings, HonorAffinity: true},
+	}
+}
+
 // inclusion decides which nodes count.
 type inclusion struct {
-	pod    *scheduler.Pod
-	affine map[int]bool // by node index
+	pod         *scheduler.Pod
+	constraints []scheduler.SpreadConstraint
+	lenient     bool         // nodes count that lack some of the topology keys
+	affine      map[int]bool // by node index
 }
 
 func (i *inclusion) counts(c *scheduler.SpreadConstraint, n *scheduler.Node) bool {
@@ -62,8 +77,8 @@ func (i *inclusion) counts(c *scheduler.SpreadConstraint, n *scheduler.Node) boo
 
 // count sums up the pods by domain for the hard or the soft constraints. Only nodes with all of their topology keys count.
 func (i *inclusion) count(view *scheduler.View, hard bool) (out []spread) {
-	for k := range i.pod.Spread {
-		if c := &i.pod.Spread[k]; c.Hard == hard {
+	for k := range i.constraints {
+		if c := &i.constraints[k]; c.Hard == hard {
 			s := spread{SpreadConstraint: c, domains: view.Domains(c.TopologyKey), on: view.Counts(c.Selector)}
 			s.sums = make([]int64, s.domains.Len)
 			for id := range s.sums {
@@ -76,13 +91,12 @@ func (i *inclusion) count(view *scheduler.View, hard bool) (out []spread) {
 		return nil
 	}
 	for slot, n := range view.Nodes() {
-		if n == nil || !keyed(out, slot) {
+		if n == nil || !i.lenient && !keyed(out, slot) {
 			continue
 		}
 		for k := range out {
 			s := &out[k]
-			if i.counts(s.SpreadConstraint, n) {
-				id := s.domains.Of[slot]
+			if id := s.domains.Of[slot]; id >= 0 && i.counts(s.SpreadConstraint, n) {
 				s.sums[id] = max(s.sums[id], 0) + int64(s.on[slot])
 			}
 		}
@@ -135,9 +149,9 @@ func spreadFilter(hard []spread) func(*scheduler.Node) *scheduler.Rejection {
 	}
 }
 
-// spreadScores gives the nodes whose domains have fewest pods the most. A constraint counts for more the more domains it has.
-func spreadScores(soft []spread, nodes []*scheduler.Node, scores []int64) {
-	ignored := func(n *scheduler.Node) bool { return !keyed(soft, n.Index()) }
+// scores gives the nodes whose domains have fewest pods the most. A constraint counts for more the more domains it has.
+func (inc *inclusion) scores(soft []spread, nodes []*scheduler.Node, scores []int64) {
+	ignored := func(n *scheduler.Node) bool { return !inc.lenient && !keyed(soft, n.Index()) }
 	candidates := 0
 	for _, n := range nodes {
 		if !ignored(n) {
@@ -149,10 +163,10 @@ func spreadScores(soft []spread, nodes []*scheduler.Node, scores []int64) {
 		size := candidates
 		if soft[i].TopologyKey != corev1.LabelHostname {
 			size = 0
-			seen := make([]bool, soft[i].domains.Len)
+			seen := make([]bool, soft[i].domains.Len+1) // the nodes without domain are one, too
 			for _, n := range nodes {
-				if id := soft[i].domains.Of[n.Index()]; !ignored(n) && !seen[id] {
-					seen[id] = true
+				if id := soft[i].domains.Of[n.Index()]; !ignored(n) && !seen[id+1] {
+					seen[id+1] = true
 					size++
 				}
 			}
@@ -167,11 +181,13 @@ func spreadScores(soft []spread, nodes []*scheduler.Node, scores []int64) {
 		var score float64
 		for i := range soft {
 			c := &soft[i]
-			var there int64
+			id := c.domains.Of[n.Index()]
+			if id < 0 {
+				continue
+			}
+			there := max(c.sums[id], 0)
 			if c.TopologyKey == corev1.LabelHostname {
 				there = int64(c.on[n.Index()])
-			} else {
-				there = max(c.sums[c.domains.Of[n.Index()]], 0)
 			}
 			score += float64(float64(there)*weights[i]) + float64(c.MaxSkew-1) // not fused, to be the same on all machines
 		}
