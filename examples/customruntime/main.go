@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	return compose.Demo(ctx, compose.Options{Store: s}, func(ctx context.Context, c *compose.Cluster) error {
 		fake, err := fakeruntime.New(fakeruntime.Options{})
 		if err != nil {

@@ -270,7 +270,7 @@ func (c *command) snapshot(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer os.Remove(f.Name())
+		defer func() { _ = os.Remove(f.Name()) }()
 		defer f.Close()
 		info, err := store.Snapshot(ctx, s, f, func(i store.SnapshotInfo) { c.progress(false, "%d keys, %d bytes", i.Keys, i.Bytes) })
 		if err != nil {
@@ -363,7 +363,7 @@ func (c *command) compare(ctx context.Context) error {
 
 func (c *command) serve(ctx context.Context) error {
 	return c.with(ctx, true, 0, func(s store.Store) error {
-		l, err := net.Listen("tcp", c.listen)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 		if err != nil {
 			return err
 		}

@@ -75,8 +75,15 @@ func TestCommands(t *testing.T) {
 		t.Error("restoring a damaged snapshot has made a store")
 	}
 	for _, args := range [][]string{
-		{}, {"nonsense"}, {"get"}, {"get", "-store", a}, {"get", "-store", a, "nothing"}, {"list", "-store", "x=y"},
-		{"list", "-store", "bolt=" + filepath.Join(dir, "absent")}, {"snapshot", "-store", a}, {"delete", "-store", a, "absent"},
+		{},
+		{"nonsense"},
+		{"get"},
+		{"get", "-store", a},
+		{"get", "-store", a, "nothing"},
+		{"list", "-store", "x=y"},
+		{"list", "-store", "bolt=" + filepath.Join(dir, "absent")},
+		{"snapshot", "-store", a},
+		{"delete", "-store", a, "absent"},
 	} {
 		refused(t, args...)
 	}

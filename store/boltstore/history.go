@@ -94,7 +94,8 @@ func (s *Store) undo(v *view, rev int64) (tree, error) {
 		to := max(rev, from-step)
 		err := s.read(func(b *bbolt.Bucket) error {
 			c := b.Cursor()
-			k, val := c.Seek(recordKey(from+1, 0))
+			k, _ := c.Seek(recordKey(from+1, 0))
+			var val []byte
 			if k == nil {
 				k, val = c.Last()
 			} else {

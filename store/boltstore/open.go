@@ -125,7 +125,7 @@ func create(path string) (err error) {
 		return fmt.Errorf("boltstore: create %s: %w", path, err)
 	}
 	tmp := f.Name()
-	defer os.Remove(tmp)
+	defer func() { _ = os.Remove(tmp) }()
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("boltstore: create %s: %w", path, err)
 	}

@@ -95,11 +95,8 @@ func (k *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	if err := p.txn(r, 0); err != nil {
 		return nil, err
 	}
-	size := 0
-	if p.writes {
-		if size = len(p.keys); size == 0 {
-			p.ranges = true
-		}
+	if p.writes && len(p.keys) == 0 {
+		p.ranges = true
 	}
 	unlock := func() {}
 	switch {
@@ -210,23 +207,16 @@ func (p *plan) ops(ops []*pb.RequestOp, depth int) error {
 func duplicates(ops []*pb.RequestOp) error {
 	puts := map[string]bool{}
 	var deletes []interval
-	var walk func(ops []*pb.RequestOp) error
-	walk = func(ops []*pb.RequestOp) error {
-		for _, op := range ops {
-			if r := op.GetRequestPut(); r != nil {
-				if puts[string(r.Key)] {
-					return rpctypes.ErrGRPCDuplicateKey
-				}
-				puts[string(r.Key)] = true
+	for _, op := range ops {
+		if r := op.GetRequestPut(); r != nil {
+			if puts[string(r.Key)] {
+				return rpctypes.ErrGRPCDuplicateKey
 			}
-			if r := op.GetRequestDeleteRange(); r != nil {
-				deletes = append(deletes, newInterval(r.Key, r.RangeEnd))
-			}
+			puts[string(r.Key)] = true
 		}
-		return nil
-	}
-	if err := walk(ops); err != nil {
-		return err
+		if r := op.GetRequestDeleteRange(); r != nil {
+			deletes = append(deletes, newInterval(r.Key, r.RangeEnd))
+		}
 	}
 	for key := range puts {
 		for _, d := range deletes {

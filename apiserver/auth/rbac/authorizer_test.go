@@ -267,8 +267,10 @@ func TestBootstrapDecisions(t *testing.T) {
 	}{
 		{user: user.DefaultInfo{Name: "root", Groups: []string{"system:masters"}}, verb: "delete", what: "/nodes", want: true},
 		{user: user.DefaultInfo{Name: "jane", Groups: authenticated}, verb: "get", what: "/pods", ns: "default"},
-		{user: user.DefaultInfo{Name: "jane", Groups: authenticated}, verb: "create", what: "authorization.k8s.io/selfsubjectaccessreviews", want: true,
-			reason: `RBAC: allowed by ClusterRoleBinding "system:basic-user" of ClusterRole "system:basic-user" to Group "system:authenticated"`},
+		{
+			user: user.DefaultInfo{Name: "jane", Groups: authenticated}, verb: "create", what: "authorization.k8s.io/selfsubjectaccessreviews", want: true,
+			reason: `RBAC: allowed by ClusterRoleBinding "system:basic-user" of ClusterRole "system:basic-user" to Group "system:authenticated"`,
+		},
 		{user: user.DefaultInfo{Name: "jane", Groups: authenticated}, verb: "get", what: "path:/apis/apps/v1", want: true},
 		{user: user.DefaultInfo{Name: "jane", Groups: authenticated}, verb: "get", what: "path:/metrics"},
 		{user: user.DefaultInfo{Name: "system:anonymous", Groups: []string{"system:unauthenticated"}}, verb: "get", what: "path:/healthz", want: true},

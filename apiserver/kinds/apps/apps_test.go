@@ -28,16 +28,24 @@ func TestDeployment(t *testing.T) {
 	k := kindtest.Find(t, Group(), "Deployment")
 	valid := &appsv1.Deployment{ObjectMeta: meta(), Spec: appsv1.DeploymentSpec{Selector: selector(), Template: template()}}
 	kindtest.CreateTable(t, k, valid, []kindtest.Change[*appsv1.Deployment]{
-		{"negative replicas", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr(int32(-1)) },
-			`spec.replicas: Invalid value: -1: must be greater than or equal to 0`},
+		{
+			"negative replicas", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr(int32(-1)) },
+			`spec.replicas: Invalid value: -1: must be greater than or equal to 0`,
+		},
 		{"no selector", func(d *appsv1.Deployment) { d.Spec.Selector = nil }, `spec.selector: Required value` + "\n" +
 			`spec.template.metadata.labels: Invalid value: {"app":"web"}: ` + "`selector` does not match template `labels`"},
-		{"empty selector", func(d *appsv1.Deployment) { d.Spec.Selector = &metav1.LabelSelector{} },
-			`spec.selector: Invalid value: {}: empty selector is invalid for deployment`},
-		{"selector of others", func(d *appsv1.Deployment) { d.Spec.Selector.MatchLabels = map[string]string{"app": "db"} },
-			`spec.template.metadata.labels: Invalid value: {"app":"web"}: ` + "`selector` does not match template `labels`"},
-		{"restart policy", func(d *appsv1.Deployment) { d.Spec.Template.Spec.RestartPolicy = "Never" },
-			`spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"`},
+		{
+			"empty selector", func(d *appsv1.Deployment) { d.Spec.Selector = &metav1.LabelSelector{} },
+			`spec.selector: Invalid value: {}: empty selector is invalid for deployment`,
+		},
+		{
+			"selector of others", func(d *appsv1.Deployment) { d.Spec.Selector.MatchLabels = map[string]string{"app": "db"} },
+			`spec.template.metadata.labels: Invalid value: {"app":"web"}: ` + "`selector` does not match template `labels`",
+		},
+		{
+			"restart policy", func(d *appsv1.Deployment) { d.Spec.Template.Spec.RestartPolicy = "Never" },
+			`spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"`,
+		},
 		{"recreate with rolling update", func(d *appsv1.Deployment) {
 			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: "Recreate", RollingUpdate: &appsv1.RollingUpdateDeployment{}}
 		}, "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"},
@@ -47,8 +55,10 @@ func TestDeployment(t *testing.T) {
 		{"too much unavailable", func(d *appsv1.Deployment) {
 			d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxUnavailable: ptr(intstr.FromString("101%"))}
 		}, `spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "101%": must not be greater than 100%`},
-		{"deadline", func(d *appsv1.Deployment) { d.Spec.MinReadySeconds = 600 },
-			`spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds`},
+		{
+			"deadline", func(d *appsv1.Deployment) { d.Spec.MinReadySeconds = 600 },
+			`spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds`,
+		},
 	})
 	kindtest.UpdateTable(t, k, valid, []kindtest.Change[*appsv1.Deployment]{
 		{"scale", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr(int32(5)) }, ""},
@@ -98,8 +108,10 @@ func TestReplicaSetAndDaemonSet(t *testing.T) {
 	k := kindtest.Find(t, Group(), "ReplicaSet")
 	rs := &appsv1.ReplicaSet{ObjectMeta: meta(), Spec: appsv1.ReplicaSetSpec{Selector: selector(), Template: template()}}
 	kindtest.CreateTable(t, k, rs, []kindtest.Change[*appsv1.ReplicaSet]{
-		{"deadline", func(r *appsv1.ReplicaSet) { r.Spec.Template.Spec.ActiveDeadlineSeconds = ptr(int64(1)) },
-			`spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported`},
+		{
+			"deadline", func(r *appsv1.ReplicaSet) { r.Spec.Template.Spec.ActiveDeadlineSeconds = ptr(int64(1)) },
+			`spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported`,
+		},
 	})
 	kindtest.Create(k, rs)
 	if got, want := kindtest.Header(k)+"\n"+kindtest.Row(t, k, rs), "Name | Desired | Current | Ready | Age | Containers | Images | Selector\nweb | 1 | 0 | 0 | <unknown> | c | nginx:1 | app=web"; got != want {
@@ -132,11 +144,15 @@ func TestReplicaSetAndDaemonSet(t *testing.T) {
 
 func TestStatefulSet(t *testing.T) {
 	k := kindtest.Find(t, Group(), "StatefulSet")
-	valid := &appsv1.StatefulSet{ObjectMeta: meta(), Spec: appsv1.StatefulSetSpec{Selector: selector(), Template: template(), ServiceName: "web",
-		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}}}
+	valid := &appsv1.StatefulSet{ObjectMeta: meta(), Spec: appsv1.StatefulSetSpec{
+		Selector: selector(), Template: template(), ServiceName: "web",
+		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}},
+	}}
 	kindtest.CreateTable(t, k, valid, []kindtest.Change[*appsv1.StatefulSet]{
-		{"policy", func(s *appsv1.StatefulSet) { s.Spec.PodManagementPolicy = "Any" },
-			`spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'`},
+		{
+			"policy", func(s *appsv1.StatefulSet) { s.Spec.PodManagementPolicy = "Any" },
+			`spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'`,
+		},
 		{"unavailable", func(s *appsv1.StatefulSet) {
 			s.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: "RollingUpdate", RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: ptr(intstr.FromInt32(0))}}
 		}, `spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0`},
@@ -150,8 +166,10 @@ func TestStatefulSet(t *testing.T) {
 			s.Spec.Template.Spec.Containers[0].Image = "nginx:2"
 			s.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: 4}
 		}, ""},
-		{"service", func(s *appsv1.StatefulSet) { s.Spec.ServiceName = "other" },
-			`spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden`},
+		{
+			"service", func(s *appsv1.StatefulSet) { s.Spec.ServiceName = "other" },
+			`spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden`,
+		},
 	})
 	s := valid.DeepCopy()
 	kindtest.Create(k, s)

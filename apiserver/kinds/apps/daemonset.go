@@ -135,7 +135,8 @@ func validateDaemonSetStrategy(strategy *appsv1.DaemonSetUpdateStrategy, path *f
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
 		return field.ErrorList{field.NotSupported(path, strategy, []appsv1.DaemonSetUpdateStrategyType{
-			appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
+			appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType,
+		})}
 	}
 	path = path.Child("rollingUpdate")
 	r := strategy.RollingUpdate

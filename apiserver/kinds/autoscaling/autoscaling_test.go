@@ -28,10 +28,14 @@ func TestAutoscaler(t *testing.T) {
 	kindtest.CreateTable(t, k, valid(), []change{
 		{"max", func(h hpa) { h.Spec.MaxReplicas = 0 }, "spec.maxReplicas: Invalid value: 0: must be greater than 0\nspec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"},
 		{"min", func(h hpa) { h.Spec.MinReplicas = ptr(int32(0)) }, `spec.minReplicas: Invalid value: 0: must be greater than or equal to 1`},
-		{"target", func(h hpa) { h.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{Name: "a/b"} },
-			"spec.scaleTargetRef.kind: Required value\n" + `spec.scaleTargetRef.name: Invalid value: "a/b": may not contain '/'`},
-		{"metric without source", func(h hpa) { h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: "Pods"}} },
-			`spec.metrics[0].pods: Required value: must populate information for the given metric source`},
+		{
+			"target", func(h hpa) { h.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{Name: "a/b"} },
+			"spec.scaleTargetRef.kind: Required value\n" + `spec.scaleTargetRef.name: Invalid value: "a/b": may not contain '/'`,
+		},
+		{
+			"metric without source", func(h hpa) { h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: "Pods"}} },
+			`spec.metrics[0].pods: Required value: must populate information for the given metric source`,
+		},
 		{"metric of two sources", func(h hpa) {
 			m := cpuMetric(50)
 			m.External = &autoscalingv2.ExternalMetricSource{Metric: autoscalingv2.MetricIdentifier{Name: "q"}, Target: autoscalingv2.MetricTarget{Type: "Value", Value: ptr(resource.MustParse("1"))}}
@@ -39,7 +43,8 @@ func TestAutoscaler(t *testing.T) {
 		}, `spec.metrics[0].external: Forbidden: must populate the given metric source only`},
 		{"behavior", func(h hpa) {
 			h.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: &autoscalingv2.HPAScalingRules{
-				StabilizationWindowSeconds: ptr(int32(3601)), Policies: []autoscalingv2.HPAScalingPolicy{{Type: "Pods", Value: 0, PeriodSeconds: 1801}}}}
+				StabilizationWindowSeconds: ptr(int32(3601)), Policies: []autoscalingv2.HPAScalingPolicy{{Type: "Pods", Value: 0, PeriodSeconds: 1801}},
+			}}
 		}, `spec.behavior.scaleUp.stabilizationWindowSeconds: Invalid value: 3601: must be less than or equal to 3600
 spec.behavior.scaleUp.policies[0].value: Invalid value: 0: must be greater than zero
 spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800`},
@@ -70,7 +75,8 @@ func full() *autoscalingv2.HorizontalPodAutoscaler {
 		cpuMetric(60),
 	}
 	h.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{
-		SelectPolicy: ptr(autoscalingv2.MinChangePolicySelect), Policies: []autoscalingv2.HPAScalingPolicy{{Type: "Percent", Value: 10, PeriodSeconds: 60}}, Tolerance: q("50m")}}
+		SelectPolicy: ptr(autoscalingv2.MinChangePolicySelect), Policies: []autoscalingv2.HPAScalingPolicy{{Type: "Percent", Value: 10, PeriodSeconds: 60}}, Tolerance: q("50m"),
+	}}
 	h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{
 		CurrentReplicas: 3, DesiredReplicas: 4, ObservedGeneration: ptr(int64(9)),
 		Conditions: []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: "AbleToScale", Status: "True", Reason: "r", Message: "m"}},
@@ -118,7 +124,8 @@ func TestConversionRoundTrips(t *testing.T) {
 
 func TestBadAnnotationsAreIgnored(t *testing.T) {
 	in := &autoscalingv1.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
-		metricsAnnotation: "{", behaviorAnnotation: "[]", conditionsAnnotation: "1", currentMetricsAnnotation: `"x"`}}}
+		metricsAnnotation: "{", behaviorAnnotation: "[]", conditionsAnnotation: "1", currentMetricsAnnotation: `"x"`,
+	}}}
 	in.Spec.TargetCPUUtilizationPercentage = ptr(int32(5))
 	out, err := fromV1(in)
 	if err != nil {

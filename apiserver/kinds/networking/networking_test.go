@@ -20,7 +20,8 @@ func TestIngress(t *testing.T) {
 		Host: "a.example.com", IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
 			Path: "/", PathType: ptr(networkingv1.PathTypePrefix),
 			Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "web", Port: networkingv1.ServiceBackendPort{Number: 80}}},
-		}}}}}}}}
+		}}}},
+	}}}}
 	path := func(i ing) *networkingv1.HTTPIngressPath { return &i.Spec.Rules[0].HTTP.Paths[0] }
 	kindtest.CreateTable(t, k, valid, []kindtest.Change[ing]{
 		{"nothing", func(i ing) { i.Spec.Rules = nil }, "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"},
@@ -46,16 +47,25 @@ func TestNetworkPolicy(t *testing.T) {
 	k := kindtest.Find(t, Group(), "NetworkPolicy")
 	type pol = *networkingv1.NetworkPolicy
 	valid := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}, Spec: networkingv1.NetworkPolicySpec{
-		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{{Port: ptr(intstr.FromInt32(53))}},
-			To: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: []string{"10.1.0.0/16"}}}}}}}}
+		Egress: []networkingv1.NetworkPolicyEgressRule{{
+			Ports: []networkingv1.NetworkPolicyPort{{Port: ptr(intstr.FromInt32(53))}},
+			To:    []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: []string{"10.1.0.0/16"}}}},
+		}},
+	}}
 	kindtest.CreateTable(t, k, valid, []kindtest.Change[pol]{
 		{"no peer", func(p pol) { p.Spec.Egress[0].To[0].IPBlock = nil }, `spec.egress[0].to[0]: Required value: must specify a peer`},
-		{"block and selector", func(p pol) { p.Spec.Egress[0].To[0].PodSelector = &metav1.LabelSelector{} },
-			`spec.egress[0].to[0]: Forbidden: may not specify both ipBlock and another peer`},
-		{"exception", func(p pol) { p.Spec.Egress[0].To[0].IPBlock.Except[0] = "11.0.0.0/16" },
-			"spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/16\": must be a strict subset of `10.0.0.0/8`"},
-		{"end port", func(p pol) { p.Spec.Egress[0].Ports[0].EndPort = ptr(int32(50)) },
-			"spec.egress[0].ports[0].endPort: Invalid value: 50: must be greater than or equal to `port`"},
+		{
+			"block and selector", func(p pol) { p.Spec.Egress[0].To[0].PodSelector = &metav1.LabelSelector{} },
+			`spec.egress[0].to[0]: Forbidden: may not specify both ipBlock and another peer`,
+		},
+		{
+			"exception", func(p pol) { p.Spec.Egress[0].To[0].IPBlock.Except[0] = "11.0.0.0/16" },
+			"spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/16\": must be a strict subset of `10.0.0.0/8`",
+		},
+		{
+			"end port", func(p pol) { p.Spec.Egress[0].Ports[0].EndPort = ptr(int32(50)) },
+			"spec.egress[0].ports[0].endPort: Invalid value: 50: must be greater than or equal to `port`",
+		},
 	})
 	p := valid.DeepCopy()
 	kindtest.Create(k, p)

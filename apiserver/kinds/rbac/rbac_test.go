@@ -36,8 +36,10 @@ rules[0].resources: Required value: resource rules must supply at least one reso
 		{"subject", func(b *rbacv1.RoleBinding) { b.Subjects[0].Kind = "Robot" }, `subjects[0].kind: Unsupported value: "Robot": supported values: "ServiceAccount", "User", "Group"`},
 	})
 	kindtest.UpdateTable(t, k, b, []kindtest.Change[*rbacv1.RoleBinding]{
-		{"role", func(b *rbacv1.RoleBinding) { b.RoleRef.Name = "other" },
-			`roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"other"}: cannot change roleRef`},
+		{
+			"role", func(b *rbacv1.RoleBinding) { b.RoleRef.Name = "other" },
+			`roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"other"}: cannot change roleRef`,
+		},
 	})
 	kindtest.Create(k, b)
 	if got, want := kindtest.Row(t, k, b), "b | Role/r | <unknown> | jane |  | "; got != want {
@@ -76,8 +78,10 @@ func TestEscalation(t *testing.T) {
 		want       string
 	}{
 		{"less", "Role", role("x", rule("get")), "jane", nil, ""},
-		{"more", "Role", role("x", rule("get", "delete", "watch")), "jane", nil,
-			`roles.rbac.authorization.k8s.io "x" is forbidden: user "jane" (groups=[]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["pods"], Verbs:["delete" "watch"]}`},
+		{
+			"more", "Role", role("x", rule("get", "delete", "watch")), "jane", nil,
+			`roles.rbac.authorization.k8s.io "x" is forbidden: user "jane" (groups=[]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["pods"], Verbs:["delete" "watch"]}`,
+		},
 		{"superuser", "Role", role("x", rule("*")), "root", []string{user.SystemPrivilegedGroup}, ""},
 		{"bind what is held", "RoleBinding", binding("own", "joe"), "jane", nil, ""},
 		{"bind what may be bound", "RoleBinding", binding("bindable", "joe"), "jane", nil, ""},

@@ -35,7 +35,7 @@ func CanIsolate() (bool, string) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return false, "nftables' nft program is not installed"
 	}
-	if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "nft", "list", "tables").CombinedOutput(); err != nil {
 		return false, fmt.Sprintf("nftables can't be used: %s", out)
 	}
 	return true, ""

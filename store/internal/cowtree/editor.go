@@ -101,7 +101,7 @@ func (e *Editor[V]) Delete(key string) bool {
 		return false
 	}
 	e.root = e.delete(e.root, key)
-	for e.root.kids != nil && len(e.root.kids) == 1 {
+	for len(e.root.kids) == 1 {
 		e.root = e.root.kids[0]
 	}
 	if e.root.count == 0 {

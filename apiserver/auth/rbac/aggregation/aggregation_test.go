@@ -27,9 +27,12 @@ func get(resource string) rbacv1.PolicyRule {
 func TestAll(t *testing.T) {
 	ctx := context.Background()
 	c := newClient(t,
-		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "all"}, AggregationRule: &rbacv1.AggregationRule{
-			ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"part": "yes"}}}},
-			Rules: []rbacv1.PolicyRule{get("stale")}},
+		&rbacv1.ClusterRole{
+			ObjectMeta: metav1.ObjectMeta{Name: "all"}, AggregationRule: &rbacv1.AggregationRule{
+				ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"part": "yes"}}},
+			},
+			Rules: []rbacv1.PolicyRule{get("stale")},
+		},
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "p2", Labels: map[string]string{"part": "yes"}}, Rules: []rbacv1.PolicyRule{get("b")}},
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "p1", Labels: map[string]string{"part": "yes"}}, Rules: []rbacv1.PolicyRule{get("a"), get("b")}},
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Rules: []rbacv1.PolicyRule{get("c")}},
