@@ -20,5 +20,8 @@
 //		return scheduler.Reject("node(s) were in another rack")
 //	}
 //
-// The built-in rules are in scheduler/plugins.
+// A rule that depends on what is on other nodes is a ClusterPlugin: it is given a View of the cluster once for each decision, whose counts
+// of pods by node are kept up to date with every change.
+//
+// The built-in rules are in scheduler/plugins. There is no preemption: a pod that fits nowhere waits until something changes.
 package scheduler

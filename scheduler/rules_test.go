@@ -197,6 +197,14 @@ func TestPodRules(t *testing.T) {
 			name: "bound elsewhere", pod: testPod("p", "web", claiming("local"), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{zoneKey: "a"} }),
 			message: "2 node(s) didn't match PersistentVolume's node affinity, 2 node(s) didn't match Pod's node affinity/selector",
 		},
+		{
+			name: "claim for one pod", placed: map[string][]*corev1.Pod{"b1": {testPod("1", "web", claiming("single"))}},
+			pod: testPod("p", "web", claiming("single")), message: "4 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+		},
+		{
+			name: "claim for many", placed: map[string][]*corev1.Pod{"b1": {testPod("1", "web", claiming("local"))}},
+			pod: testPod("p", "web", claiming("local")), fits: "b1",
+		},
 		{name: "no volume", pod: testPod("p", "web", claiming("broken")), message: "4 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,11 +236,14 @@ func TestPodRules(t *testing.T) {
 func setVolumes(e *scheduler.Engine) {
 	late := storagev1.VolumeBindingWaitForFirstConsumer
 	e.SetStorageClass(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "late"}, VolumeBindingMode: &late})
-	for name, volume := range map[string]string{"unbound": "", "late": "", "local": "pv", "broken": "gone"} {
+	for name, volume := range map[string]string{"unbound": "", "late": "", "local": "pv", "single": "pv", "broken": "gone"} {
 		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: name}}
 		claim.Spec.VolumeName = volume
 		if volume != "" {
 			claim.Status.Phase = corev1.ClaimBound
+		}
+		if name == "single" {
+			claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
 		}
 		if name == "late" {
 			claim.Spec.StorageClassName = &claim.Name
@@ -279,6 +290,8 @@ func TestPodRuleHints(t *testing.T) {
 		{spreadPod, "PodTopologySpread", e.DeleteNode("new"), true},
 		{spreadPod, "PodTopologySpread", e.DeleteNode("unzoned"), false},
 		{volumePod, "VolumeBinding", e.SetClaim(claim), true},
+		{volumePod, "VolumeRestrictions", scheduler.ClusterChange{FreedPod: scheduler.NewPod(testPod("v", "web", claiming("c")))}, true},
+		{volumePod, "VolumeRestrictions", scheduler.ClusterChange{FreedPod: web}, false},
 		{plain, "VolumeBinding", e.SetClaim(claim), false},
 	} {
 		if got := e.Hint(c.pod, []string{c.plugin}, c.change); got != c.want {

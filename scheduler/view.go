@@ -33,6 +33,7 @@ type View struct {
 	claims     map[string]*corev1.PersistentVolumeClaim
 	volumes    map[string]*corev1.PersistentVolume
 	classes    map[string]*storagev1.StorageClass
+	users      map[string]int // pods on nodes by claim
 	owners     owners
 	domains    map[string]*Domains
 	counters   map[string]*counter
@@ -68,7 +69,7 @@ type termCount struct {
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
-		classes: map[string]*storagev1.StorageClass{}, owners: newOwners(),
+		classes: map[string]*storagev1.StorageClass{}, owners: newOwners(), users: map[string]int{},
 		domains: map[string]*Domains{}, counters: map[string]*counter{},
 	}
 	for k := range v.terms {
@@ -215,6 +216,7 @@ func (v *View) put(p *Pod, slot int, sign int32) {
 	for _, c := range v.counters {
 		c.count(v, p, slot, sign)
 	}
+	v.useClaims(p, int(sign))
 	if p.Terms == nil {
 		return
 	}

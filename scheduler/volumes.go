@@ -37,6 +37,20 @@ func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
 	return v.claims[namespace+"/"+name]
 }
 
+// ClaimUsers is the number of pods on nodes that use a PersistentVolumeClaim by its name.
+func (v *View) ClaimUsers(namespace, name string) int { return v.users[namespace+"/"+name] }
+
+func (v *View) useClaims(p *Pod, sign int) {
+	for i := range p.Object.Spec.Volumes {
+		if c := p.Object.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
+			key := p.Object.Namespace + "/" + c.ClaimName
+			if v.users[key] += sign; v.users[key] == 0 {
+				delete(v.users, key)
+			}
+		}
+	}
+}
+
 // Volume returns a PersistentVolume, nil if there is none.
 func (v *View) Volume(name string) *corev1.PersistentVolume { return v.volumes[name] }
 

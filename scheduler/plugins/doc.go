@@ -13,6 +13,7 @@ func Default() scheduler.Profile {
 		{Plugin: NodeAffinity{}, Weight: 2},
 		{Plugin: NodePorts{}},
 		{Plugin: NodeResourcesFit{}},
+		{Plugin: VolumeRestrictions{}},
 		{Plugin: VolumeBinding{}},
 		{Plugin: PodTopologySpread{}, Weight: 2},
 		{Plugin: InterPodAffinity{}, Weight: 2},
