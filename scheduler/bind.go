@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,27 +59,12 @@ type report struct {
 	gated   bool
 }
 
-func (s *Scheduler) message(pod *Pod, d *Decision) string {
-	switch {
-	case len(d.Reasons) == 0 && d.Nodes == 0:
+// message says why a pod waits in kube-scheduler's words, less what those say about preemption: there is none.
+func message(d *Decision) string {
+	if len(d.Reasons) == 0 && d.Nodes == 0 {
 		return "no nodes available to schedule pods"
-	case d.Nodes == 0 || pod.Object.Spec.PreemptionPolicy != nil && *pod.Object.Spec.PreemptionPolicy == corev1.PreemptNever:
-		return d.Message()
-	case len(d.Resolvable) == 0:
-		return fmt.Sprintf("%s preemption: 0/%d nodes are available: %d Preemption is not helpful for scheduling.", d.Message(), d.Nodes, d.Nodes)
-	default:
-		return fmt.Sprintf("%s preemption: 0/%d nodes are available: %s", d.Message(), d.Nodes, preemptionReasons(d))
 	}
-}
-
-// preemptionReasons says per node why no other pod makes way.
-func preemptionReasons(d *Decision) string {
-	helpless := d.Nodes - len(d.Resolvable)
-	text := fmt.Sprintf("%d No preemption victims found for incoming pod", len(d.Resolvable))
-	if helpless > 0 {
-		text += fmt.Sprintf(", %d Preemption is not helpful for scheduling", helpless)
-	}
-	return text + "."
+	return d.Message()
 }
 
 func (s *Scheduler) reject(ctx context.Context, r report) {

@@ -196,7 +196,7 @@ func (s *Scheduler) decide() (*placed, *report, time.Time) {
 		return &placed{w: w, pod: w.pod, node: d.Node}, nil, time.Time{}
 	}
 	s.queue.fail(w, d.Plugins, now)
-	return nil, &report{pod: w.pod, message: s.message(w.pod, &d), gated: len(w.pod.Object.Spec.SchedulingGates) > 0}, time.Time{}
+	return nil, &report{pod: w.pod, message: message(&d), gated: len(w.pod.Object.Spec.SchedulingGates) > 0}, time.Time{}
 }
 
 func (s *Scheduler) kick() {

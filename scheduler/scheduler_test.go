@@ -170,7 +170,7 @@ func TestScheduler(t *testing.T) {
 		first := k.addPod("first", away(term("web", zoneKey)))
 		k.bound(first)
 		second := k.addPod("second")
-		k.waiting(second, "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
+		k.waiting(second, "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.")
 		k.must(k.client.Delete(k.Context(), first, client.GracePeriodSeconds(0)))
 		k.bound(second)
 	})
