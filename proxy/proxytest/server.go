@@ -35,7 +35,9 @@ func (s *suite) servers(n int) (out []*server, stop func(), err error) {
 		}
 		e := &server{addr: l.Addr().(*net.TCPAddr).AddrPort()}
 		out = append(out, e)
+		mu.Lock()
 		closers = append(closers, l)
+		mu.Unlock()
 		wg.Go(func() {
 			for {
 				c, err := l.Accept()
