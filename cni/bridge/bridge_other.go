@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 
 	"github.com/keelson/keelson/cni"
@@ -34,5 +35,11 @@ func (*Network) Teardown(context.Context, cni.Sandbox) error { return errLinux }
 // Status implements cni.Network.
 func (*Network) Status(context.Context) error { return errLinux }
 
-// Remove implements nothing here.
+// EnsureBridge fails.
+func (*Network) EnsureBridge(context.Context) error { return errLinux }
+
+// Gateway is no address.
+func (*Network) Gateway() netip.Addr { return netip.Addr{} }
+
+// Remove fails.
 func (*Network) Remove(context.Context) error { return errLinux }
