@@ -57,7 +57,8 @@ func New(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	if o.ImageEndpoint == "" {
 		o.ImageEndpoint = endpoint
 	}
-	for field, v := range map[string]string{"endpoint": endpoint, "Options.ImageEndpoint": o.ImageEndpoint} {
+	for _, given := range [][2]string{{"endpoint", endpoint}, {"Options.ImageEndpoint", o.ImageEndpoint}} {
+		field, v := given[0], given[1]
 		if !strings.HasPrefix(v, "unix://") && !strings.HasPrefix(v, "npipe://") && !strings.HasPrefix(v, "tcp://") {
 			return nil, fmt.Errorf("criruntime: %s is %q, want a URL such as unix:///run/containerd/containerd.sock", field, v)
 		}
