@@ -174,7 +174,7 @@ func instance(t testing.TB, endpoint string) *runtimetest.Instance {
 		}
 	}
 	t.Cleanup(shut)
-	inst := &runtimetest.Instance{
+	inst := &runtimetest.Instance{Lags: true,
 		Runtime: r, Images: r, Image: workload,
 		Restart: func(t testing.TB) *runtimetest.Instance { shut(); return instance(t, endpoint) },
 		// No CNI plugin is needed to show that pods run.

@@ -22,6 +22,9 @@ import (
 
 // Instance is a runtime under test.
 type Instance struct {
+	// Lags is set for runtimes that learn of a container's end, its last output and its out-of-memory kill separately, and may report the end
+	// first (containerd). All others are held to report them together.
+	Lags    bool
 	Runtime kubelet.RuntimeService
 	Images  kubelet.ImageService
 	// Events, if the runtime has them.
