@@ -174,8 +174,8 @@ func instance(t testing.TB, endpoint string) *runtimetest.Instance {
 		}
 	}
 	t.Cleanup(shut)
-	inst := &runtimetest.Instance{Lags: true,
-		Runtime: r, Images: r, Image: workload,
+	inst := &runtimetest.Instance{
+		Lags: true, Runtime: r, Images: r, Image: workload,
 		Restart: func(t testing.TB) *runtimetest.Instance { shut(); return instance(t, endpoint) },
 		// No CNI plugin is needed to show that pods run.
 		Sandbox: func(c *runtimeapi.PodSandboxConfig) {

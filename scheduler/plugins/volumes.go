@@ -23,7 +23,8 @@ func (VolumeBinding) Name() string { return "VolumeBinding" }
 func eachClaim(pod *corev1.Pod, f func(name string, ephemeral bool) bool) {
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		name, ephemeral := "", v.Ephemeral != nil
+		var name string
+		ephemeral := v.Ephemeral != nil
 		switch {
 		case v.PersistentVolumeClaim != nil:
 			name = v.PersistentVolumeClaim.ClaimName
