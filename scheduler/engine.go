@@ -12,8 +12,10 @@ import (
 
 // EngineOptions configure NewEngine.
 type EngineOptions struct {
-	// Profile decides. Required: plugins.Default() is Kubernetes' own.
+	// Profile decides for all pods. plugins.Default() is Kubernetes' own.
 	Profile Profile
+	// Profiles decide instead of Profile, each for the pods that name it. Pods that name none of them fit nowhere.
+	Profiles []NamedProfile
 	// Seed of the choice between nodes of the same score. Default 1.
 	Seed uint64
 	// CacheCells bounds the memory of cached answers: signatures times nodes. Default 4 million.

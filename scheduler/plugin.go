@@ -1,8 +1,16 @@
 package scheduler
 
 import (
+	"context"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // MaxScore is the best score a plugin gives a node; 0 is the worst.
@@ -13,6 +21,14 @@ const MaxScore = 100
 type Plugin interface {
 	// Name identifies the plugin in a profile, in explanations and in metrics.
 	Name() string
+}
+
+// PreEnqueuePlugin keeps pods out of the active queue: they aren't tried, and nothing is reported of them.
+type PreEnqueuePlugin interface {
+	Plugin
+	// PreEnqueue returns nil if the pod may be tried. It is asked when the pod comes or changes, whenever it would be tried again, and on each
+	// change that Hint lets through.
+	PreEnqueue(pod *Pod) *Rejection
 }
 
 // PreFilterPlugin rejects pods that no node can take, before nodes are looked at.
@@ -111,6 +127,98 @@ func Reject(reasons ...string) *Rejection { return &Rejection{Reasons: reasons, 
 // RejectFull returns a Rejection that removing pods could resolve.
 func RejectFull(reasons ...string) *Rejection { return &Rejection{Reasons: reasons} }
 
+// PostFilterPlugin may make room for a pod that fits nowhere.
+type PostFilterPlugin interface {
+	Plugin
+	// PostFilter is given the decision that failed. It does no I/O and changes nothing: what it proposes is carried out by who asked. It returns nil
+	// if it can't help, and the proposal with an empty Node if the pod's nomination, if any, is to be given up. The message, if any, is appended
+	// to the failed decision's. The plugins of a profile are asked in order until one proposes a node.
+	PostFilter(pod *Pod, view *View, failed *Decision) (*Preemption, string)
+}
+
+// Preemption is a proposal to remove pods from a node in favour of another.
+type Preemption struct {
+	// Node is where the pod is to go, "" for nowhere.
+	Node string
+	// Victims are to be removed, the most important first.
+	Victims []*Pod
+	// PDBViolations is how many of them no PodDisruptionBudget lets go.
+	PDBViolations int
+	// Plugin is filled in by the engine.
+	Plugin string
+}
+
+// ReservePlugin keeps accounts of its own of what pods take. Both methods are called under the engine's lock: they are quick and do no I/O.
+type ReservePlugin interface {
+	Plugin
+	// Reserve is called when a decision is taken, after the pod was assigned to the node and before it is bound. If it fails, the plugins before it
+	// in the profile, and this one, are told to Unreserve, and the pod is tried again later.
+	Reserve(pod *Pod, node *Node, view *View) error
+	// Unreserve is called for a pod that will not be bound after all. It must not fail and bear with being called without Reserve.
+	Unreserve(pod *Pod, node string, view *View)
+}
+
+// PermitPlugin has the last word before a pod is bound.
+type PermitPlugin interface {
+	Plugin
+	// Permit is called after Reserve, under the engine's lock.
+	Permit(pod *Pod, node string) Permission
+}
+
+// Permission is a PermitPlugin's answer; the zero value lets the pod go ahead.
+type Permission struct {
+	// Wait keeps the pod, with its place reserved, until WaitingPods.Allow or Reject is called for it by the plugin; when this time has passed it is rejected.
+	Wait time.Duration
+	// Reject refuses the pod.
+	Reject *Rejection
+}
+
+// PreBindPlugin does what must be done before a pod is bound, such as binding its volumes.
+type PreBindPlugin interface {
+	Plugin
+	// PreBind may do I/O; it is called by a goroutine of the pod's own, several at once. When it fails the pod is tried again later.
+	PreBind(ctx context.Context, pod *Pod, node string) error
+}
+
+// BindPlugin binds pods in place of the API's binding subresource.
+type BindPlugin interface {
+	Plugin
+	// Bind reports whether it handled the pod; else the next plugin is asked, and last the API. Called as PreBind is.
+	Bind(ctx context.Context, pod *Pod, node string) (handled bool, err error)
+}
+
+// PostBindPlugin is told of pods that were bound.
+type PostBindPlugin interface {
+	Plugin
+	// PostBind is called as PreBind is.
+	PostBind(ctx context.Context, pod *Pod, node string)
+}
+
+// Attacher is implemented by plugins that do I/O or let waiting pods go. A Scheduler calls Attach once, from New; an Engine never does.
+type Attacher interface {
+	Plugin
+	Attach(h Handle) error
+}
+
+// Handle is what a Scheduler lends to its plugins.
+type Handle struct {
+	Client   client.Client
+	Cache    cache.Cache
+	Recorder record.EventRecorder
+	Clock    clock.Clock
+	// Waiting are the pods that PermitPlugins told to wait.
+	Waiting WaitingPods
+}
+
+// WaitingPods are those that PermitPlugins told to wait. Safe for concurrent use, but not from within a plugin's Reserve or Permit.
+type WaitingPods interface {
+	// Allow lets a pod go ahead, as far as the named plugin goes, and Reject sends it back to the queue. They report whether it waited for that.
+	Allow(uid types.UID, plugin string) bool
+	Reject(uid types.UID, plugin, message string) bool
+	// Each calls f for each pod that waits, with the plugins it waits for, in no order, until it returns false.
+	Each(f func(pod *Pod, node string, plugins []string) bool)
+}
+
 // Weighted is a plugin in a profile.
 type Weighted struct {
 	Plugin Plugin
@@ -120,3 +228,9 @@ type Weighted struct {
 
 // Profile is a set of plugins in the order in which they are asked.
 type Profile []Weighted
+
+// NamedProfile decides for the pods whose spec.schedulerName is Name.
+type NamedProfile struct {
+	Name    string
+	Plugins Profile
+}

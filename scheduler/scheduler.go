@@ -22,10 +22,12 @@ import (
 
 // Options of New.
 type Options struct {
-	// Profile decides. Required: plugins.Default() is Kubernetes' own.
+	// Profile decides for the pods whose spec.schedulerName is Name. plugins.Default() is Kubernetes' own.
 	Profile Profile
-	// Name is the spec.schedulerName of the pods this scheduler cares for. Default default-scheduler.
+	// Name is the spec.schedulerName of the pods that Profile is for. Default default-scheduler.
 	Name string
+	// Profiles decide instead of Profile, each for the pods that name it. Other pods are left alone.
+	Profiles []NamedProfile
 	// Binders is how many pods are bound at once. Default 16.
 	Binders int
 	// BindTimeout bounds one attempt to bind. Default 30s.
