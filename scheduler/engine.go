@@ -27,6 +27,7 @@ type Engine struct {
 	profile []*pluginState
 	opts    EngineOptions
 	rand    *rand.Rand
+	source  *rand.PCG // of rand
 
 	nodes  []*Node // by slot; nil for a free one
 	free   []int
@@ -78,8 +79,9 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 	if opts.CacheCells == 0 {
 		opts.CacheCells = 4 << 20
 	}
+	source := rand.NewPCG(opts.Seed, 0)
 	e := &Engine{
-		opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0)), byName: map[string]*Node{},
+		opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
 		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{},
 		view: newView(),
 	}
@@ -208,7 +210,7 @@ func (e *Engine) Remove(uid types.UID) *Pod {
 	return a.pod
 }
 
-// Fork returns an engine with the same state that then goes its own way, for what-if questions. It takes time in proportion to nodes and pods.
+// Fork returns an engine with the same state that then goes its own way, for what-if questions: asked the same, both decide the same. It takes time in proportion to nodes and pods.
 func (e *Engine) Fork() *Engine {
 	f, err := NewEngine(e.opts)
 	if err != nil {
@@ -227,6 +229,7 @@ func (e *Engine) Fork() *Engine {
 	for name, pods := range e.homeless {
 		f.homeless[name] = maps.Clone(pods)
 	}
+	*f.source = *e.source
 	f.view = e.view.fork(f.nodes)
 	return f
 }
