@@ -19,7 +19,8 @@ func TestSnapshot(t *testing.T) {
 	running.Spec.NodeName, done.Spec.NodeName = "a1", "b1"
 	done.Status.Phase = corev1.PodSucceeded
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data", Namespace: "d"}}
-	claim.Spec.VolumeName = "pv"
+	claim.Spec.VolumeName, claim.Status.Phase = "pv", corev1.ClaimBound
+	claim.Annotations = map[string]string{"pv.kubernetes.io/bind-completed": "yes"}
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}
 	c := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(
 		testNode("a1", "a"), testNode("b1", "b"), running, done, waits, claim, volume, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}},
