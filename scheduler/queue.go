@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -154,12 +156,17 @@ func backoffAfter(attempts int) time.Duration {
 	return d
 }
 
-// wakeIf wakes the stuck pods that helps says could be helped.
+// wakeIf wakes the stuck pods that helps says could be helped, in the order in which they were last tried.
 func (q *queue) wakeIf(now time.Time, helps func(*waiting) bool) {
+	var woken []*waiting
 	for _, w := range q.stuck {
 		if helps(w) {
-			q.wake(w, now)
+			woken = append(woken, w)
 		}
+	}
+	slices.SortFunc(woken, func(a, b *waiting) int { return cmp.Compare(a.seq, b.seq) })
+	for _, w := range woken {
+		q.wake(w, now)
 	}
 }
 
