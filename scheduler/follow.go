@@ -8,7 +8,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -23,10 +22,7 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 			f()
 		}
 	}
-	for _, w := range []struct {
-		obj      client.Object
-		handlers toolscache.ResourceEventHandlerFuncs
-	}{
+	for _, w := range append([]watched{
 		{&corev1.Node{}, toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.nodeSet(nil, o.(*corev1.Node)) },
 			UpdateFunc: func(old, now any) { s.nodeSet(old.(*corev1.Node), now.(*corev1.Node)) },
@@ -34,37 +30,40 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		}},
 		{&corev1.Namespace{}, following(s,
 			func(o *corev1.Namespace) ClusterChange { return s.engine.SetNamespace(o) },
-			func(o *corev1.Namespace) { s.engine.DeleteNamespace(o.Name) })},
-		{&corev1.PersistentVolumeClaim{}, following(s,
-			func(o *corev1.PersistentVolumeClaim) ClusterChange { return s.engine.SetClaim(o) },
-			func(o *corev1.PersistentVolumeClaim) { s.engine.DeleteClaim(o.Namespace, o.Name) })},
-		{&corev1.PersistentVolume{}, following(s,
-			func(o *corev1.PersistentVolume) ClusterChange { return s.engine.SetVolume(o) },
-			func(o *corev1.PersistentVolume) { s.engine.DeleteVolume(o.Name) })},
-		{&storagev1.StorageClass{}, following(s,
-			func(o *storagev1.StorageClass) ClusterChange { return s.engine.SetStorageClass(o) },
-			func(o *storagev1.StorageClass) { s.engine.DeleteStorageClass(o.Name) })},
+			func(o *corev1.Namespace) ClusterChange { s.engine.DeleteNamespace(o.Name); return ClusterChange{} })},
 		{&corev1.Service{}, following(s,
 			func(o *corev1.Service) ClusterChange { s.engine.SetService(o); return ClusterChange{} },
-			func(o *corev1.Service) { s.engine.DeleteService(o.Namespace, o.Name) })},
+			func(o *corev1.Service) ClusterChange {
+				s.engine.DeleteService(o.Namespace, o.Name)
+				return ClusterChange{}
+			})},
 		{&corev1.ReplicationController{}, following(s,
 			func(o *corev1.ReplicationController) ClusterChange {
 				s.engine.SetReplicationController(o)
 				return ClusterChange{}
 			},
-			func(o *corev1.ReplicationController) { s.engine.DeleteReplicationController(o.Namespace, o.Name) })},
+			func(o *corev1.ReplicationController) ClusterChange {
+				s.engine.DeleteReplicationController(o.Namespace, o.Name)
+				return ClusterChange{}
+			})},
 		{&appsv1.ReplicaSet{}, following(s,
 			func(o *appsv1.ReplicaSet) ClusterChange { s.engine.SetReplicaSet(o); return ClusterChange{} },
-			func(o *appsv1.ReplicaSet) { s.engine.DeleteReplicaSet(o.Namespace, o.Name) })},
+			func(o *appsv1.ReplicaSet) ClusterChange {
+				s.engine.DeleteReplicaSet(o.Namespace, o.Name)
+				return ClusterChange{}
+			})},
 		{&appsv1.StatefulSet{}, following(s,
 			func(o *appsv1.StatefulSet) ClusterChange { s.engine.SetStatefulSet(o); return ClusterChange{} },
-			func(o *appsv1.StatefulSet) { s.engine.DeleteStatefulSet(o.Namespace, o.Name) })},
+			func(o *appsv1.StatefulSet) ClusterChange {
+				s.engine.DeleteStatefulSet(o.Namespace, o.Name)
+				return ClusterChange{}
+			})},
 		{&corev1.Pod{}, toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.podSet(nil, o.(*corev1.Pod)) },
 			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
 			DeleteFunc: func(o any) { s.podGone(last(o).(*corev1.Pod)) },
 		}},
-	} {
+	}, s.storageKinds()...) {
 		inf, err := s.cache.GetInformer(ctx, w.obj)
 		if meta.IsNoMatchError(err) && !needed(w.obj) {
 			continue // a server may do without the storage and apps groups
@@ -121,29 +120,26 @@ func (s *Scheduler) nodeGone(n *corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.engine.DeleteNode(n.Name); c.OldNode != nil {
+		s.volumesMoved()
 		s.helped(c)
 		s.kick()
 	}
 }
 
 // following keeps one kind of objects current in the engine.
-func following[T any](s *Scheduler, set func(T) ClusterChange, gone func(T)) toolscache.ResourceEventHandlerFuncs {
-	put := func(o T) {
+func following[T any](s *Scheduler, set, gone func(T) ClusterChange) toolscache.ResourceEventHandlerFuncs {
+	tell := func(o T, change func(T) ClusterChange) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if c := set(o); c != (ClusterChange{}) {
+		if c := change(o); c != (ClusterChange{}) {
 			s.helped(c)
 			s.kick()
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { put(o.(T)) },
-		UpdateFunc: func(_, now any) { put(now.(T)) },
-		DeleteFunc: func(o any) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			gone(last(o).(T))
-		},
+		AddFunc:    func(o any) { tell(o.(T), set) },
+		UpdateFunc: func(_, now any) { tell(now.(T), set) },
+		DeleteFunc: func(o any) { tell(last(o).(T), gone) },
 	}
 }
 
@@ -214,6 +210,7 @@ func (s *Scheduler) podGone(obj *corev1.Pod) {
 	defer s.mu.Unlock()
 	s.queue.remove(obj.UID)
 	if was := s.engine.Remove(obj.UID); was != nil {
+		s.volumesMoved()
 		s.helped(ClusterChange{FreedPod: was})
 		s.kick()
 	}

@@ -105,10 +105,16 @@ type ClusterChange struct {
 	AssignedPod, OldPod *Pod
 	// Namespace was added or has new labels.
 	Namespace *corev1.Namespace
-	// Claim, Volume or StorageClass was added or changed.
-	Claim        *corev1.PersistentVolumeClaim
-	Volume       *corev1.PersistentVolume
-	StorageClass *storagev1.StorageClass
+	// One of these was added or changed; the old one is what it was, nil for a new one.
+	Claim, OldClaim                     *corev1.PersistentVolumeClaim
+	Volume, OldVolume                   *corev1.PersistentVolume
+	StorageClass, OldStorageClass       *storagev1.StorageClass
+	CSINode, OldCSINode                 *storagev1.CSINode
+	StorageCapacity, OldStorageCapacity *storagev1.CSIStorageCapacity
+	// CSIDriver was added or changed; OldCSIDriver alone is one that is gone.
+	CSIDriver, OldCSIDriver *storagev1.CSIDriver
+	// GoneAttachment was deleted.
+	GoneAttachment *storagev1.VolumeAttachment
 }
 
 // Rejection says why a pod does not fit.

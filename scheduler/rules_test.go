@@ -191,7 +191,7 @@ func TestPodRules(t *testing.T) {
 		},
 		{name: "no claim", pod: testPod("p", "web", claiming("none")), message: `persistentvolumeclaim "none" not found`},
 		{name: "unbound claim", pod: testPod("p", "web", claiming("unbound")), message: "pod has unbound immediate PersistentVolumeClaims"},
-		{name: "waiting claim", pod: testPod("p", "web", claiming("late")), message: "pod has unbound PersistentVolumeClaims that wait for a first consumer, which this scheduler does not bind"},
+		{name: "waiting claim", pod: testPod("p", "web", claiming("late")), message: "4 node(s) didn't find available persistent volumes to bind"},
 		{name: "bound claim", pod: testPod("p", "web", claiming("local")), fits: "b1"},
 		{
 			name: "bound elsewhere", pod: testPod("p", "web", claiming("local"), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{zoneKey: "a"} }),
@@ -199,13 +199,13 @@ func TestPodRules(t *testing.T) {
 		},
 		{
 			name: "claim for one pod", placed: map[string][]*corev1.Pod{"b1": {testPod("1", "web", claiming("single"))}},
-			pod: testPod("p", "web", claiming("single")), message: "4 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+			pod: testPod("p", "web", claiming("single")), message: "4 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod",
 		},
 		{
 			name: "claim for many", placed: map[string][]*corev1.Pod{"b1": {testPod("1", "web", claiming("local"))}},
 			pod: testPod("p", "web", claiming("local")), fits: "b1",
 		},
-		{name: "no volume", pod: testPod("p", "web", claiming("broken")), message: "4 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"},
+		{name: "no volume", pod: testPod("p", "web", claiming("broken")), message: `persistentvolume "gone" not found`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := rulesEngine(t)
@@ -240,7 +240,7 @@ func setVolumes(e *scheduler.Engine) {
 		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: name}}
 		claim.Spec.VolumeName = volume
 		if volume != "" {
-			claim.Status.Phase = corev1.ClaimBound
+			claim.Annotations = map[string]string{"pv.kubernetes.io/bind-completed": "yes"}
 		}
 		if name == "single" {
 			claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}

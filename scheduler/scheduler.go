@@ -54,6 +54,8 @@ type Scheduler struct {
 	engine *Engine
 	queue  *queue
 	wake   chan struct{}
+	// volumesWaited is closed when volumes, claims, pods or nodes changed; nil if nobody waits for that.
+	volumesWaited chan struct{}
 }
 
 // New returns a scheduler that reads from cc, which the caller starts, and binds through c.

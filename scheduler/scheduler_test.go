@@ -202,7 +202,7 @@ func TestScheduler(t *testing.T) {
 		pv.Spec.AccessModes, pv.Spec.Capacity = claim.Spec.AccessModes, claim.Spec.Resources.Requests
 		pv.Spec.HostPath = &corev1.HostPathVolumeSource{Path: "/v"}
 		k.must(k.client.Create(k.Context(), pv))
-		claim.Spec.VolumeName = "v"
+		claim.Spec.VolumeName, claim.Annotations = "v", map[string]string{"pv.kubernetes.io/bind-completed": "yes"}
 		k.must(k.client.Update(k.Context(), claim))
 		claim.Status.Phase = corev1.ClaimBound
 		k.must(k.client.Status().Update(k.Context(), claim))

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -30,10 +29,8 @@ type Judgement struct {
 type View struct {
 	nodes      []*Node
 	namespaces map[string]labels.Set
-	claims     map[string]*corev1.PersistentVolumeClaim
-	volumes    map[string]*corev1.PersistentVolume
-	classes    map[string]*storagev1.StorageClass
-	users      map[string]int // pods on nodes by claim
+	storage    storage
+	attached   attached
 	owners     owners
 	domains    map[string]*Domains
 	counters   map[string]*counter
@@ -68,8 +65,7 @@ type termCount struct {
 
 func newView() *View {
 	v := &View{
-		namespaces: map[string]labels.Set{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
-		classes: map[string]*storagev1.StorageClass{}, owners: newOwners(), users: map[string]int{},
+		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), owners: newOwners(),
 		domains: map[string]*Domains{}, counters: map[string]*counter{},
 	}
 	for k := range v.terms {
@@ -82,7 +78,8 @@ func newView() *View {
 func (v *View) fork(nodes []*Node) *View {
 	f := newView()
 	f.nodes = nodes
-	f.namespaces, f.claims, f.volumes, f.classes = maps.Clone(v.namespaces), maps.Clone(v.claims), maps.Clone(v.volumes), maps.Clone(v.classes)
+	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.clone()
+	v.attached.fork(f)
 	f.owners = v.owners.clone()
 	for _, n := range nodes {
 		if n != nil {
@@ -111,6 +108,12 @@ func (v *View) Domains(key string) *Domains {
 		}
 	}
 	return d
+}
+
+// ID returns the domain of a value, and whether a node has or had it.
+func (d *Domains) ID(value string) (int32, bool) {
+	id, ok := d.ids[value]
+	return id, ok
 }
 
 func (d *Domains) set(key string, slot int, n *Node) {
@@ -209,6 +212,7 @@ func (v *View) nodeSet(nodes []*Node, slot int, n *Node) {
 	for key, d := range v.domains {
 		d.set(key, slot, n)
 	}
+	v.attached.nodeSet(v, slot, n)
 }
 
 // put counts a pod on a node (sign 1), or no longer (-1).
@@ -216,7 +220,7 @@ func (v *View) put(p *Pod, slot int, sign int32) {
 	for _, c := range v.counters {
 		c.count(v, p, slot, sign)
 	}
-	v.useClaims(p, int(sign))
+	v.attached.put(v, p, slot, int(sign))
 	if p.Terms == nil {
 		return
 	}

@@ -1,58 +1,237 @@
 package scheduler
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
+	volumehelper "k8s.io/component-helpers/storage/volume"
 )
 
-// SetClaim adds or replaces a PersistentVolumeClaim and returns the change, for Hinters.
-func (e *Engine) SetClaim(obj *corev1.PersistentVolumeClaim) ClusterChange {
-	e.view.claims[obj.Namespace+"/"+obj.Name] = obj
-	return ClusterChange{Claim: obj}
+// storage is what the view knows of volumes and of those who provide them. Claims and volumes are as the API has them; what pods that are on
+// their way to be bound will do to them lies over that.
+type storage struct {
+	claims     map[string]*corev1.PersistentVolumeClaim // by namespace/name
+	volumes    map[string]*corev1.PersistentVolume
+	byClass    map[string]map[string]*corev1.PersistentVolume
+	classes    map[string]*storagev1.StorageClass
+	csiNodes   map[string]*storagev1.CSINode
+	drivers    map[string]*storagev1.CSIDriver
+	capacities map[string]map[string]*storagev1.CSIStorageCapacity // by class, then by namespace/name
+
+	assumedClaims  map[string]*corev1.PersistentVolumeClaim
+	assumedVolumes map[string]*corev1.PersistentVolume
+	plans          map[types.UID]*VolumePlan
 }
 
-// DeleteClaim forgets a PersistentVolumeClaim.
-func (e *Engine) DeleteClaim(namespace, name string) { delete(e.view.claims, namespace+"/"+name) }
-
-// SetVolume adds or replaces a PersistentVolume and returns the change, for Hinters.
-func (e *Engine) SetVolume(obj *corev1.PersistentVolume) ClusterChange {
-	e.view.volumes[obj.Name] = obj
-	return ClusterChange{Volume: obj}
-}
-
-// DeleteVolume forgets a PersistentVolume.
-func (e *Engine) DeleteVolume(name string) { delete(e.view.volumes, name) }
-
-// SetStorageClass adds or replaces a StorageClass and returns the change, for Hinters.
-func (e *Engine) SetStorageClass(obj *storagev1.StorageClass) ClusterChange {
-	e.view.classes[obj.Name] = obj
-	return ClusterChange{StorageClass: obj}
-}
-
-// DeleteStorageClass forgets a StorageClass.
-func (e *Engine) DeleteStorageClass(name string) { delete(e.view.classes, name) }
-
-// Claim returns a PersistentVolumeClaim, nil if there is none.
-func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
-	return v.claims[namespace+"/"+name]
-}
-
-// ClaimUsers is the number of pods on nodes that use a PersistentVolumeClaim by its name.
-func (v *View) ClaimUsers(namespace, name string) int { return v.users[namespace+"/"+name] }
-
-func (v *View) useClaims(p *Pod, sign int) {
-	for i := range p.Object.Spec.Volumes {
-		if c := p.Object.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
-			key := p.Object.Namespace + "/" + c.ClaimName
-			if v.users[key] += sign; v.users[key] == 0 {
-				delete(v.users, key)
-			}
-		}
+func newStorage() storage {
+	return storage{
+		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		byClass: map[string]map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{},
+		csiNodes: map[string]*storagev1.CSINode{}, drivers: map[string]*storagev1.CSIDriver{},
+		capacities:    map[string]map[string]*storagev1.CSIStorageCapacity{},
+		assumedClaims: map[string]*corev1.PersistentVolumeClaim{}, assumedVolumes: map[string]*corev1.PersistentVolume{},
+		plans: map[types.UID]*VolumePlan{},
 	}
 }
 
-// Volume returns a PersistentVolume, nil if there is none.
-func (v *View) Volume(name string) *corev1.PersistentVolume { return v.volumes[name] }
+func (s *storage) clone() storage {
+	c := storage{
+		claims: maps.Clone(s.claims), volumes: maps.Clone(s.volumes), byClass: cloneNested(s.byClass), classes: maps.Clone(s.classes),
+		csiNodes: maps.Clone(s.csiNodes), drivers: maps.Clone(s.drivers), capacities: cloneNested(s.capacities),
+		assumedClaims: maps.Clone(s.assumedClaims), assumedVolumes: maps.Clone(s.assumedVolumes), plans: maps.Clone(s.plans),
+	}
+	return c
+}
+
+func cloneNested[V any](m map[string]map[string]V) map[string]map[string]V {
+	c := make(map[string]map[string]V, len(m))
+	for k, v := range m {
+		c[k] = maps.Clone(v)
+	}
+	return c
+}
+
+func putNested[V any](m map[string]map[string]V, outer, inner string, v V) {
+	if m[outer] == nil {
+		m[outer] = map[string]V{}
+	}
+	m[outer][inner] = v
+}
+
+func deleteNested[V any](m map[string]map[string]V, outer, inner string) {
+	if delete(m[outer], inner); len(m[outer]) == 0 {
+		delete(m, outer)
+	}
+}
+
+// SetClaim adds or replaces a PersistentVolumeClaim and returns the change, for Hinters.
+func (e *Engine) SetClaim(obj *corev1.PersistentVolumeClaim) ClusterChange {
+	s, key := &e.view.storage, obj.Namespace+"/"+obj.Name
+	old := s.claims[key]
+	s.claims[key] = obj
+	if a := s.assumedClaims[key]; a != nil && a.ResourceVersion != obj.ResourceVersion {
+		delete(s.assumedClaims, key)
+	}
+	e.view.attached.claimSet(e.view, key, old, obj)
+	return ClusterChange{Claim: obj, OldClaim: old}
+}
+
+// DeleteClaim forgets a PersistentVolumeClaim.
+func (e *Engine) DeleteClaim(namespace, name string) {
+	s, key := &e.view.storage, namespace+"/"+name
+	old := s.claims[key]
+	delete(s.claims, key)
+	delete(s.assumedClaims, key)
+	e.view.attached.claimSet(e.view, key, old, nil)
+}
+
+// SetVolume adds or replaces a PersistentVolume and returns the change, for Hinters.
+func (e *Engine) SetVolume(obj *corev1.PersistentVolume) ClusterChange {
+	s := &e.view.storage
+	old := s.volumes[obj.Name]
+	if old != nil {
+		deleteNested(s.byClass, volumehelper.GetPersistentVolumeClass(old), obj.Name)
+	}
+	s.volumes[obj.Name] = obj
+	putNested(s.byClass, volumehelper.GetPersistentVolumeClass(obj), obj.Name, obj)
+	if a := s.assumedVolumes[obj.Name]; a != nil && a.ResourceVersion != obj.ResourceVersion {
+		delete(s.assumedVolumes, obj.Name)
+	}
+	e.view.attached.volumeSet(e.view, obj.Name, old, obj)
+	return ClusterChange{Volume: obj, OldVolume: old}
+}
+
+// DeleteVolume forgets a PersistentVolume.
+func (e *Engine) DeleteVolume(name string) {
+	s := &e.view.storage
+	old := s.volumes[name]
+	if old == nil {
+		return
+	}
+	deleteNested(s.byClass, volumehelper.GetPersistentVolumeClass(old), name)
+	delete(s.volumes, name)
+	delete(s.assumedVolumes, name)
+	e.view.attached.volumeSet(e.view, name, old, nil)
+}
+
+// SetStorageClass adds or replaces a StorageClass and returns the change, for Hinters.
+func (e *Engine) SetStorageClass(obj *storagev1.StorageClass) ClusterChange {
+	old := e.view.storage.classes[obj.Name]
+	e.view.storage.classes[obj.Name] = obj
+	if old == nil || old.Provisioner != obj.Provisioner {
+		e.view.attached.classSet(e.view, obj.Name)
+	}
+	return ClusterChange{StorageClass: obj, OldStorageClass: old}
+}
+
+// DeleteStorageClass forgets a StorageClass.
+func (e *Engine) DeleteStorageClass(name string) {
+	delete(e.view.storage.classes, name)
+	e.view.attached.classSet(e.view, name)
+}
+
+// SetCSINode adds or replaces a CSINode, with the limits of a node's volumes, and returns the change, for Hinters.
+func (e *Engine) SetCSINode(obj *storagev1.CSINode) ClusterChange {
+	old := e.view.storage.csiNodes[obj.Name]
+	e.view.storage.csiNodes[obj.Name] = obj
+	e.view.attached.limitsSet(obj.Name, obj)
+	return ClusterChange{CSINode: obj, OldCSINode: old}
+}
+
+// DeleteCSINode forgets a CSINode.
+func (e *Engine) DeleteCSINode(name string) {
+	delete(e.view.storage.csiNodes, name)
+	e.view.attached.limitsSet(name, nil)
+}
+
+// SetCSIDriver adds or replaces a CSIDriver and returns the change, for Hinters.
+func (e *Engine) SetCSIDriver(obj *storagev1.CSIDriver) ClusterChange {
+	old := e.view.storage.drivers[obj.Name]
+	e.view.storage.drivers[obj.Name] = obj
+	return ClusterChange{CSIDriver: obj, OldCSIDriver: old}
+}
+
+// DeleteCSIDriver forgets a CSIDriver and returns the change: it may have kept pods off nodes.
+func (e *Engine) DeleteCSIDriver(name string) ClusterChange {
+	old := e.view.storage.drivers[name]
+	delete(e.view.storage.drivers, name)
+	return ClusterChange{OldCSIDriver: old}
+}
+
+// SetStorageCapacity adds or replaces a CSIStorageCapacity and returns the change, for Hinters.
+func (e *Engine) SetStorageCapacity(obj *storagev1.CSIStorageCapacity) ClusterChange {
+	key := obj.Namespace + "/" + obj.Name
+	old := e.view.storage.capacities[obj.StorageClassName][key]
+	putNested(e.view.storage.capacities, obj.StorageClassName, key, obj)
+	return ClusterChange{StorageCapacity: obj, OldStorageCapacity: old}
+}
+
+// DeleteStorageCapacity forgets a CSIStorageCapacity. (Its class never changes.)
+func (e *Engine) DeleteStorageCapacity(obj *storagev1.CSIStorageCapacity) {
+	deleteNested(e.view.storage.capacities, obj.StorageClassName, obj.Namespace+"/"+obj.Name)
+}
+
+// SetVolumeAttachment adds or replaces a VolumeAttachment: the volume counts against the limits of its node.
+func (e *Engine) SetVolumeAttachment(obj *storagev1.VolumeAttachment) {
+	e.view.attached.attachmentSet(e.view, obj.Name, obj)
+}
+
+// DeleteVolumeAttachment forgets a VolumeAttachment and returns the change, for Hinters.
+func (e *Engine) DeleteVolumeAttachment(name string) ClusterChange {
+	old := e.view.attached.attachments[name]
+	e.view.attached.attachmentSet(e.view, name, nil)
+	return ClusterChange{GoneAttachment: old}
+}
+
+// Claim returns a PersistentVolumeClaim, nil if there is none, with the node that was selected for it by a pod that is being bound.
+func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
+	key := namespace + "/" + name
+	if a := v.storage.assumedClaims[key]; a != nil {
+		return a
+	}
+	return v.storage.claims[key]
+}
+
+// Volume returns a PersistentVolume, nil if there is none, with the claim that it will be bound to by a pod that is being bound.
+func (v *View) Volume(name string) *corev1.PersistentVolume {
+	if a := v.storage.assumedVolumes[name]; a != nil {
+		return a
+	}
+	return v.storage.volumes[name]
+}
+
+// VolumesOfClass calls f for each PersistentVolume of a class, in no order.
+func (v *View) VolumesOfClass(class string, f func(*corev1.PersistentVolume)) {
+	for name, pv := range v.storage.byClass[class] {
+		if a := v.storage.assumedVolumes[name]; a != nil {
+			pv = a
+		}
+		f(pv)
+	}
+}
 
 // StorageClass returns a StorageClass, nil if there is none.
-func (v *View) StorageClass(name string) *storagev1.StorageClass { return v.classes[name] }
+func (v *View) StorageClass(name string) *storagev1.StorageClass { return v.storage.classes[name] }
+
+// CSINode returns the CSINode of a node, nil if there is none.
+func (v *View) CSINode(name string) *storagev1.CSINode { return v.storage.csiNodes[name] }
+
+// CSIDriver returns a CSIDriver, nil if there is none.
+func (v *View) CSIDriver(name string) *storagev1.CSIDriver { return v.storage.drivers[name] }
+
+// StorageCapacities calls f for each CSIStorageCapacity of a StorageClass, in no order.
+func (v *View) StorageCapacities(class string, f func(*storagev1.CSIStorageCapacity)) {
+	for _, c := range v.storage.capacities[class] {
+		f(c)
+	}
+}
+
+// ClaimUsers is the number of pods on nodes that use a PersistentVolumeClaim by its name. (The claims of ephemeral volumes are not counted.)
+func (v *View) ClaimUsers(namespace, name string) int {
+	if u := v.attached.users[namespace+"/"+name]; u != nil {
+		return u.direct
+	}
+	return 0
+}

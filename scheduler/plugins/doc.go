@@ -7,14 +7,16 @@ import "github.com/keelson/keelson/scheduler"
 func Default() scheduler.Profile {
 	return scheduler.Profile{
 		{Plugin: SchedulingGates{}},
-		{Plugin: NodeUnschedulable{}},
 		{Plugin: NodeName{}},
+		{Plugin: NodeUnschedulable{}},
 		{Plugin: TaintToleration{}, Weight: 3},
 		{Plugin: NodeAffinity{}, Weight: 2},
 		{Plugin: NodePorts{}},
 		{Plugin: NodeResourcesFit{}},
 		{Plugin: VolumeRestrictions{}},
+		{Plugin: NodeVolumeLimits{}},
 		{Plugin: VolumeBinding{}},
+		{Plugin: VolumeZone{}},
 		{Plugin: PodTopologySpread{}, Weight: 2},
 		{Plugin: InterPodAffinity{}, Weight: 2},
 		{Plugin: NodeResourcesBalancedAllocation{}},

@@ -162,3 +162,60 @@ func (TaintToleration) Indifferent(*scheduler.Pod) bool { return false }
 func (p TaintToleration) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
 	return c.Node != nil && p.Filter(pod, c.Node) == nil
 }
+
+// NodeAffinity keeps a pod to the nodes that its node selector and required node affinity match, and prefers those that its preferred
+// node affinity matches.
+type NodeAffinity struct{}
+
+// Name implements scheduler.Plugin.
+func (NodeAffinity) Name() string { return "NodeAffinity" }
+
+// Scope implements scheduler.Scoped.
+func (NodeAffinity) Scope() scheduler.Scope { return scheduler.ScopeNode }
+
+// Sign implements scheduler.Signer.
+func (NodeAffinity) Sign(pod *scheduler.Pod, to []byte) []byte {
+	spec := &pod.Object.Spec
+	to = appendMap(to, spec.NodeSelector)
+	if spec.Affinity != nil && spec.Affinity.NodeAffinity != nil {
+		if b, err := spec.Affinity.NodeAffinity.Marshal(); err == nil { // deterministic: the type has no maps
+			to = append(to, b...)
+		}
+	}
+	return to
+}
+
+// Filter implements scheduler.FilterPlugin.
+func (NodeAffinity) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
+	if pod.Affinity == nil {
+		return nil
+	}
+	if ok, err := pod.Affinity.Match(node.Object); err != nil || !ok {
+		return scheduler.Reject("node(s) didn't match Pod's node affinity/selector")
+	}
+	return nil
+}
+
+// Score adds up the weights of the preferred terms that match.
+func (NodeAffinity) Score(pod *scheduler.Pod, node *scheduler.Node) int64 {
+	if pod.Preferred == nil {
+		return 0
+	}
+	return pod.Preferred.Score(node.Object)
+}
+
+// Normalize implements scheduler.Normalizer.
+func (NodeAffinity) Normalize(score, _, greatest int64) int64 {
+	if greatest == 0 {
+		return 0
+	}
+	return scheduler.MaxScore * score / greatest
+}
+
+// Indifferent implements scheduler.Normalizer.
+func (NodeAffinity) Indifferent(pod *scheduler.Pod) bool { return pod.Preferred == nil }
+
+// Hint implements scheduler.Hinter.
+func (p NodeAffinity) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
+	return c.Node != nil && p.Filter(pod, c.Node) == nil
+}

@@ -1,0 +1,84 @@
+package scheduler
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	volumehelper "k8s.io/component-helpers/storage/volume"
+)
+
+// VolumePlan is what has to be done for the claims of a pod before it can be bound to the node that was chosen for it.
+type VolumePlan struct {
+	Node string
+	// Bind are volumes that exist, for claims that have none yet.
+	Bind []VolumeMatch
+	// Provision are claims for which volumes are to be made that can be reached from the node.
+	Provision []*corev1.PersistentVolumeClaim
+	// Timeout bounds the wait until all of that has come true.
+	Timeout time.Duration
+}
+
+// VolumeMatch is a volume for a claim.
+type VolumeMatch struct {
+	Volume *corev1.PersistentVolume
+	Claim  *corev1.PersistentVolumeClaim
+}
+
+// Empty reports that there is nothing to do.
+func (p *VolumePlan) Empty() bool { return p == nil || len(p.Bind)+len(p.Provision) == 0 }
+
+// AssumeVolumes makes the view show volumes and claims as they will be when the plan has been carried out, until the API shows them changed, and
+// keeps the plan, with the objects as they are to be written, for the runner. It is for a plugin's Reserve alone.
+func (v *View) AssumeVolumes(pod *Pod, plan *VolumePlan) error {
+	s := &v.storage
+	out := &VolumePlan{Node: plan.Node, Timeout: plan.Timeout}
+	for _, m := range plan.Bind {
+		pv, _, err := volumehelper.GetBindVolumeToClaim(m.Volume, m.Claim)
+		if err != nil {
+			return fmt.Errorf("scheduler: volume %s for claim %s/%s: %w", m.Volume.Name, m.Claim.Namespace, m.Claim.Name, err)
+		}
+		out.Bind = append(out.Bind, VolumeMatch{pv, m.Claim})
+	}
+	for _, claim := range plan.Provision {
+		c := claim.DeepCopy()
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, volumehelper.AnnSelectedNode, plan.Node)
+		out.Provision = append(out.Provision, c)
+	}
+	for _, m := range out.Bind {
+		s.assumedVolumes[m.Volume.Name] = m.Volume
+	}
+	for _, c := range out.Provision {
+		s.assumedClaims[c.Namespace+"/"+c.Name] = c
+	}
+	s.plans[pod.key()] = out
+	return nil
+}
+
+// ForgetVolumes undoes AssumeVolumes, as far as the API has not shown other versions of the objects since. It is for a plugin's Unreserve alone.
+func (v *View) ForgetVolumes(uid types.UID) {
+	s := &v.storage
+	plan := s.plans[uid]
+	if plan == nil {
+		return
+	}
+	delete(s.plans, uid)
+	for _, m := range plan.Bind {
+		if s.assumedVolumes[m.Volume.Name] == m.Volume {
+			delete(s.assumedVolumes, m.Volume.Name)
+		}
+	}
+	for _, c := range plan.Provision {
+		if key := c.Namespace + "/" + c.Name; s.assumedClaims[key] == c {
+			delete(s.assumedClaims, key)
+		}
+	}
+}
+
+// VolumePlan returns what has to be done for the claims of a pod that was put on a node before it can be bound there; nil for nothing.
+func (e *Engine) VolumePlan(uid types.UID) *VolumePlan { return e.view.storage.plans[uid] }
+
+// volumesBound tells the engine that a pod's VolumePlan has come true: what was assumed for it stays until the API shows the same.
+func (e *Engine) volumesBound(uid types.UID) { delete(e.view.storage.plans, uid) }
