@@ -33,7 +33,7 @@ func TestTogether(t *testing.T) {
 		// A scheduler and a kubelet in one.
 		e.Pods(func(p *corev1.Pod) *corev1.PodStatus {
 			if p.Spec.NodeName == "" {
-				controllertest.Edit(e.Cluster, p.Namespace, p.Name, func(p *corev1.Pod) { p.Spec.NodeName = "n" })
+				e.Cluster.Bind(p, "n")
 			}
 			return controllertest.Ready(p)
 		})

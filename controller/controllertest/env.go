@@ -116,6 +116,20 @@ func (e *Env) Pods(f func(*corev1.Pod) *corev1.PodStatus) {
 	})
 }
 
+// Bind puts a pod on a node, as a scheduler does, unless it is gone by now.
+func (c *Cluster) Bind(pod *corev1.Pod, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gvk := corev1.SchemeGroupVersion.WithKind("Pod")
+	cur, ok := c.objects[gvk][client.ObjectKeyFromObject(pod)]
+	if !ok || cur.GetUID() != pod.UID {
+		return
+	}
+	bound := cur.DeepCopyObject().(*corev1.Pod)
+	bound.Spec.NodeName = node
+	c.store(gvk, bound)
+}
+
 // Ready is a status for Pods that makes every pod run and be ready.
 func Ready(pod *corev1.Pod) *corev1.PodStatus {
 	if pod.Status.Phase != "" && pod.Status.Phase != corev1.PodPending {

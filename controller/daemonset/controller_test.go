@@ -53,7 +53,7 @@ func start(e *controllertest.Env, nodes int) {
 	}
 	e.Pods(func(p *corev1.Pod) *corev1.PodStatus {
 		if p.Spec.NodeName == "" {
-			controllertest.Edit(e.Cluster, p.Namespace, p.Name, func(p *corev1.Pod) { p.Spec.NodeName = target(p) })
+			e.Cluster.Bind(p, target(p))
 		}
 		return controllertest.Ready(p)
 	})
