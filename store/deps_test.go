@@ -14,7 +14,7 @@ func TestDependencies(t *testing.T) {
 		"./boltstore": {"k8s.io/", "sigs.k8s.io/", "google.golang.org/", "go.etcd.io/etcd", "github.com/anishathalye"},
 		"./storetest": {"k8s.io/", "sigs.k8s.io/", "google.golang.org/", "go.etcd.io/"},
 		"./etcdstore": {"k8s.io/", "sigs.k8s.io/", "go.etcd.io/bbolt", "go.etcd.io/etcd/server"},
-		"./etcdserve": {"k8s.io/api", "k8s.io/client-go", "sigs.k8s.io/", "go.etcd.io/bbolt", "go.etcd.io/etcd/client", "go.etcd.io/etcd/server"},
+		"./etcdserve": {"k8s.io/api", "k8s.io/client-go", "sigs.k8s.io/", "go.etcd.io/etcd/client", "go.etcd.io/etcd/server"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", pkg).Output()
 		if err != nil {

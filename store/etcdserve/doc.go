@@ -5,11 +5,11 @@
 //	err = srv.Serve(ctx, listener) // until ctx ends
 //
 // Range, Put, DeleteRange, Txn (nested too), Compact, Watch (with previous values, filters,
-// progress and fragments), leases, MemberList, Status, the health service and a snapshot stream are
-// there, with etcd's errors. Authentication, membership changes, alarms other than an empty list,
+// progress and fragments), leases, MemberList, Status, the health service and Snapshot, from which
+// "etcdutl snapshot restore" makes an etcd that goes on at the same revision, are there, with etcd's
+// errors. Authentication, membership changes, alarms other than an empty list,
 // defragmentation and hashes are not, and are answered as unimplemented. A watch cannot start at
-// the compacted revision itself but one above it. The snapshot is in the format of
-// store.Snapshot, not etcd's. A lease that no key was ever attached to does not outlive a restart,
+// the compacted revision itself but one above it. A lease that no key was ever attached to does not outlive a restart,
 // and after one every lease has its full time again.
 //
 // Keys and values are stored as they are. What etcd knows of a key beyond a store's revisions, its

@@ -3,15 +3,18 @@ package etcdserve_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
@@ -455,11 +458,39 @@ func TestMaintenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := store.ReadSnapshot(bytes.NewReader(b), nil); err != nil || info.Keys != 300 || info.Revision != 301 {
-		t.Errorf("%+v, %v", info, err)
+	file, sum := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
+	if want := sha256.Sum256(file); !bytes.Equal(sum, want[:]) {
+		t.Error("the snapshot does not end with its checksum")
 	}
-	if _, err := c.AuthEnable(ctx); err == nil {
-		t.Error("authentication can be enabled")
+	path := filepath.Join(t.TempDir(), "db")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		if n := tx.Bucket([]byte("key")).Stats().KeyN; n != 300 {
+			t.Errorf("the snapshot has %d keys", n)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	for what, call := range map[string]func() error{
+		"AuthEnable": func() error { _, err := c.AuthEnable(ctx); return err },
+		"Defragment": func() error { _, err := c.Defragment(ctx, endpoint); return err },
+		"MemberAdd":  func() error { _, err := c.MemberAdd(ctx, []string{"http://other:2380"}); return err },
+		"HashKV":     func() error { _, err := c.HashKV(ctx, endpoint, 0); return err },
+		"MoveLeader": func() error { _, err := c.MoveLeader(ctx, 1); return err },
+		"UserAdd":    func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
+		"Downgrade":  func() error { _, err := c.Downgrade(ctx, clientv3.DowngradeValidate, "3.6.0"); return err },
+	} {
+		if err := call(); err == nil || !strings.Contains(err.Error(), "etcdserve: "+what+" is not supported") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

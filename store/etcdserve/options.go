@@ -24,6 +24,8 @@ type Options struct {
 	// ProgressInterval is how often a watch that asked for it hears of progress when nothing
 	// happens; 0 means 10 minutes.
 	ProgressInterval time.Duration
+	// TempDir is where a snapshot is put together; empty is the system's.
+	TempDir string
 	// Clock is for leases; nil is the real one.
 	Clock clock.WithTicker
 	// Logger gets what happens in the background; the zero Logger discards it.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"path"
 	"sync"
 	"time"
 
@@ -24,7 +24,10 @@ import (
 
 const (
 	// version is the etcd whose API this is; clients look at it for what they may use.
-	version   = "3.5.0"
+	version = "3.7.0"
+	// storageVersion is what etcd's storage is of in snapshots: the oldest that says so.
+	storageVersion = "3.6.0"
+
 	memberID  = 0x6b65656c736f6e01
 	clusterID = 0x6b65656c736f6e00
 	// overhead is what a request may have around its keys and values.
@@ -71,6 +74,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxRequestBytes + overhead), grpc.MaxSendMsgSize(1<<31 - 1), grpc.WaitForHandlers(true),
+		grpc.UnaryInterceptor(explainUnimplemented),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if s.opts.TLS != nil {
@@ -103,6 +107,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return err
+}
+
+// explainUnimplemented says whose fault it is when a client asks for what is not there.
+func explainUnimplemented(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	res, err := handler(ctx, req)
+	if status.Code(err) == codes.Unimplemented {
+		err = status.Errorf(codes.Unimplemented, "etcdserve: %s is not supported on this store, which is not an etcd", path.Base(info.FullMethod))
+	}
+	return res, err
 }
 
 func (s *Server) header(rev int64) *pb.ResponseHeader {
@@ -168,48 +181,20 @@ func (m *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		return nil, err
 	}
 	return &pb.StatusResponse{
-		Header: h, Version: version, StorageVersion: version, Leader: memberID, RaftTerm: 1,
+		Header: h, Version: version, StorageVersion: storageVersion, Leader: memberID, RaftTerm: 1,
 		RaftIndex: uint64(h.Revision), RaftAppliedIndex: uint64(h.Revision),
 	}, nil
 }
 
 func (m *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	if r.Action == pb.AlarmRequest_ACTIVATE {
-		return nil, status.Error(codes.Unimplemented, "etcdserve: alarms cannot be activated")
+		return nil, status.Error(codes.Unimplemented, "activation of alarms")
 	}
 	h, err := m.s.now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.AlarmResponse{Header: h}, nil
-}
-
-func (m *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
-	h, err := m.s.now(stream.Context())
-	if err != nil {
-		return err
-	}
-	_, err = store.Snapshot(stream.Context(), m.s.s, snapshotWriter{stream, h}, nil)
-	return grpcError(err)
-}
-
-// snapshotWriter sends what is written in pieces.
-type snapshotWriter struct {
-	stream pb.Maintenance_SnapshotServer
-	header *pb.ResponseHeader
-}
-
-var _ io.Writer = snapshotWriter{}
-
-func (w snapshotWriter) Write(b []byte) (int, error) {
-	for from := 0; from < len(b); from += 1 << 16 {
-		piece := append([]byte{}, b[from:min(len(b), from+1<<16)]...)
-		// What remains is not known; anything above 0 says that there is more.
-		if err := w.stream.Send(&pb.SnapshotResponse{Header: w.header, Blob: piece, RemainingBytes: 1, Version: version}); err != nil {
-			return from, err
-		}
-	}
-	return len(b), nil
 }
 
 type authServer struct{ pb.UnimplementedAuthServer }

@@ -94,7 +94,7 @@ func (v *view) list(ctx context.Context, r interval, limit int64, keysOnly bool)
 			return nil, 0, err
 		}
 		v.rev, opts.Revision = res.Revision, res.Revision
-		var beside []store.KV
+		var beside records
 		if !full() && len(res.KVs) > 0 {
 			if beside, err = v.beside(ctx, prefix, opts.After, res.KVs[len(res.KVs)-1].Key); err != nil {
 				return nil, 0, err
@@ -116,14 +116,7 @@ func (v *view) list(ctx context.Context, r interval, limit int64, keysOnly bool)
 			if full() {
 				continue
 			}
-			for len(beside) > 0 && beside[0].Key < sidePrefix+kv.Key {
-				beside = beside[1:]
-			}
-			var d *store.KV
-			if len(beside) > 0 && beside[0].Key == sidePrefix+kv.Key {
-				d = &beside[0]
-			}
-			out, err := toKV(kv, d)
+			out, err := toKV(kv, beside.of(kv.Key))
 			if err != nil {
 				return nil, 0, err
 			}
@@ -138,13 +131,27 @@ func (v *view) list(ctx context.Context, r interval, limit int64, keysOnly bool)
 	}
 }
 
+// records are those beside keys, in the order of the keys.
+type records []store.KV
+
+// of returns the record beside a key, if there is one. It is called with keys in order.
+func (r *records) of(key string) *store.KV {
+	for len(*r) > 0 && (*r)[0].Key < sidePrefix+key {
+		*r = (*r)[1:]
+	}
+	if len(*r) > 0 && (*r)[0].Key == sidePrefix+key {
+		return &(*r)[0]
+	}
+	return nil
+}
+
 // beside returns the records beside the keys with the prefix behind after up to last.
-func (v *view) beside(ctx context.Context, prefix, after, last string) ([]store.KV, error) {
+func (v *view) beside(ctx context.Context, prefix, after, last string) (records, error) {
 	opts := store.ListOptions{Prefix: sidePrefix + prefix, Revision: v.rev, Limit: page}
 	if after != "" {
 		opts.After = sidePrefix + after
 	}
-	var out []store.KV
+	var out records
 	for {
 		res, err := v.s.List(ctx, opts)
 		if err != nil {

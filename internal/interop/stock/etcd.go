@@ -1,0 +1,46 @@
+package stock
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+)
+
+// EtcdOptions of StartEtcd.
+type EtcdOptions struct {
+	// Dir keeps the data, and what it prints; empty is a new one that goes with the test.
+	Dir string
+	// NoFsync makes writes fast and lets a power cut, but no crash, lose them.
+	NoFsync bool
+	// Args come behind the arguments that it has otherwise, so that they win.
+	Args []string
+}
+
+// Etcd is a member of an etcd.
+type Etcd struct {
+	*Process
+	// Name and data directory of the member.
+	Name, Dir string
+}
+
+// StartEtcd starts an etcd of one member that lives until the test ends.
+func StartEtcd(t testing.TB, opts EtcdOptions) *Etcd {
+	t.Helper()
+	if opts.Dir == "" {
+		opts.Dir = t.TempDir()
+	}
+	client, peer := FreePort(t), FreePort(t)
+	url, peerURL := fmt.Sprintf("http://127.0.0.1:%d", client), fmt.Sprintf("http://127.0.0.1:%d", peer)
+	return startMember(t, opts, "default", url, []string{
+		"--listen-peer-urls=" + peerURL, "--initial-advertise-peer-urls=" + peerURL, "--initial-cluster=default=" + peerURL,
+	})
+}
+
+func startMember(t testing.TB, opts EtcdOptions, name, url string, args []string) *Etcd {
+	t.Helper()
+	args = append([]string{
+		"--name=" + name, "--data-dir=" + opts.Dir + "/data", "--log-level=warn", "--unsafe-no-fsync=" + strconv.FormatBool(opts.NoFsync),
+		"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
+	}, args...)
+	return &Etcd{Process: start(t, EtcdServer, opts.Dir, append(args, opts.Args...), url, answers(nil, url+"/readyz")), Name: name, Dir: opts.Dir}
+}
