@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -154,12 +156,17 @@ func backoffAfter(attempts int) time.Duration {
 	return d
 }
 
-// wakeIf wakes the stuck pods that helps says could be helped.
+// wakeIf wakes the stuck pods that helps says could be helped, in the order in which they were last tried.
 func (q *queue) wakeIf(now time.Time, helps func(*waiting) bool) {
+	var woken []*waiting
 	for _, w := range q.stuck {
 		if helps(w) {
-			q.wake(w, now)
+			woken = append(woken, w)
 		}
+	}
+	slices.SortFunc(woken, func(a, b *waiting) int { return cmp.Compare(a.seq, b.seq) })
+	for _, w := range woken {
+		q.wake(w, now)
 	}
 }
 
@@ -190,14 +197,19 @@ func (h activeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i]; h[i].index, h[j].i
 func (h *activeHeap) Push(x any)   { w := x.(*waiting); w.index = len(*h); *h = append(*h, w) }
 func (h *activeHeap) Pop() any     { return popLast((*[]*waiting)(h)) }
 
-// timeHeap orders by the end of the back-off.
+// timeHeap orders by the end of the back-off, then as activeHeap does.
 type timeHeap []*waiting
 
-func (h timeHeap) Len() int           { return len(h) }
-func (h timeHeap) Less(i, j int) bool { return h[i].ready.Before(h[j].ready) }
-func (h timeHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
-func (h *timeHeap) Push(x any)        { w := x.(*waiting); w.index = len(*h); *h = append(*h, w) }
-func (h *timeHeap) Pop() any          { return popLast((*[]*waiting)(h)) }
+func (h timeHeap) Len() int { return len(h) }
+func (h timeHeap) Less(i, j int) bool {
+	if c := h[i].ready.Compare(h[j].ready); c != 0 {
+		return c < 0
+	}
+	return h[i].seq < h[j].seq
+}
+func (h timeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *timeHeap) Push(x any)   { w := x.(*waiting); w.index = len(*h); *h = append(*h, w) }
+func (h *timeHeap) Pop() any     { return popLast((*[]*waiting)(h)) }
 
 func popLast(h *[]*waiting) *waiting {
 	n := len(*h) - 1

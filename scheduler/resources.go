@@ -41,7 +41,7 @@ var nonMissing = corev1.ResourceList{
 // requestsOf counts init, sidecar and pod-level requests and the overhead, and what a running pod's containers were
 // really given while a resize is under way.
 func requestsOf(pod *corev1.Pod) (requests, scored Resources) {
-	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true}
+	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
 	requests = resourcesOf(resourcehelper.PodRequests(pod, opts))
 	for name, v := range requests {
 		if v == 0 {

@@ -1,17 +1,49 @@
 package plugins
 
 import (
+	"fmt"
 	"maps"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/keelson/keelson/scheduler"
 )
 
-// InterPodAffinity keeps a pod near to, or away from, other pods, by the topology domains of their nodes: as its own affinity and
-// anti-affinity say, and as the others' say of it.
-type InterPodAffinity struct{}
+// InterPodAffinityOptions are the arguments of InterPodAffinity.
+type InterPodAffinityOptions struct {
+	// HardPodAffinityWeight is what a required affinity to the pod counts in scoring, on the part of a pod that is there already: 0 to 100.
+	// Default 1.
+	HardPodAffinityWeight *int32
+	// IgnorePreferredTermsOfExistingPods leaves scoring out for pods that have no preferred terms themselves.
+	IgnorePreferredTermsOfExistingPods bool
+}
 
-// hardAffinityWeight is what a required affinity to the pod counts in scoring, on the part of a pod that is there already.
-const hardAffinityWeight = 1
+// Validate reports what is wrong, in kube-scheduler's words: fields are named as in a KubeSchedulerConfiguration, below path.
+func (o InterPodAffinityOptions) Validate(path *field.Path) error {
+	if w := o.HardPodAffinityWeight; w != nil && (*w < 0 || *w > 100) {
+		return field.Invalid(path.Child("hardPodAffinityWeight"), *w, "not in valid range [0, 100]")
+	}
+	return nil
+}
+
+// InterPodAffinity keeps a pod near to, or away from, other pods, by the topology domains of their nodes: as its own affinity and
+// anti-affinity say, and as the others' say of it. The zero value has the default options.
+type InterPodAffinity struct {
+	lessHard       int64 // 1 less the weight of required terms
+	ignoreExisting bool
+}
+
+// NewInterPodAffinity returns the rule with options of your own.
+func NewInterPodAffinity(opts InterPodAffinityOptions) (InterPodAffinity, error) {
+	if err := opts.Validate(nil); err != nil {
+		return InterPodAffinity{}, fmt.Errorf("plugins: InterPodAffinity: %w", err)
+	}
+	p := InterPodAffinity{ignoreExisting: opts.IgnorePreferredTermsOfExistingPods}
+	if w := opts.HardPodAffinityWeight; w != nil {
+		p.lessHard = 1 - int64(*w)
+	}
+	return p, nil
+}
 
 // Name implements scheduler.Plugin.
 func (InterPodAffinity) Name() string { return "InterPodAffinity" }
@@ -55,8 +87,13 @@ func (t *tally) of(n *scheduler.Node) (int64, bool) {
 }
 
 // Prepare implements scheduler.ClusterPlugin.
-func (InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (scheduler.Judgement, *scheduler.Rejection) {
-	return scheduler.Judgement{Filter: affinityFilter(pod, view), Scores: affinityScores(pod, view)}, nil
+func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (scheduler.Judgement, *scheduler.Rejection) {
+	j := scheduler.Judgement{Filter: affinityFilter(pod, view)}
+	own := termsOf(pod)
+	if !p.ignoreExisting || len(own[scheduler.PreferredAffinity])+len(own[scheduler.PreferredAntiAffinity]) > 0 {
+		j.Scores = p.scores(pod, view)
+	}
+	return j, nil
 }
 
 var noTerms scheduler.Terms
@@ -125,7 +162,7 @@ func affinityFilter(pod *scheduler.Pod, view *scheduler.View) func(*scheduler.No
 	}
 }
 
-func affinityScores(pod *scheduler.Pod, view *scheduler.View) func([]*scheduler.Node, []int64) {
+func (p InterPodAffinity) scores(pod *scheduler.Pod, view *scheduler.View) func([]*scheduler.Node, []int64) {
 	var sums tallies
 	any := false
 	own := termsOf(pod)
@@ -142,11 +179,13 @@ func affinityScores(pod *scheduler.Pod, view *scheduler.View) func([]*scheduler.
 	}
 	prefer(scheduler.PreferredAffinity, 1)
 	prefer(scheduler.PreferredAntiAffinity, -1)
-	view.Terms(scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on []int32) {
-		if t.Matches(pod, view) {
-			any = sums.add(view, t.TopologyKey, on, hardAffinityWeight) || any
-		}
-	})
+	if hard := 1 - p.lessHard; hard > 0 {
+		view.Terms(scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on []int32) {
+			if t.Matches(pod, view) {
+				any = sums.add(view, t.TopologyKey, on, hard) || any
+			}
+		})
+	}
 	if !any {
 		return nil
 	}

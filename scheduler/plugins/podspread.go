@@ -11,8 +11,11 @@ import (
 )
 
 // PodTopologySpread spreads pods evenly over topology domains, as their topologySpreadConstraints say. Pods without constraints that
-// belong to a Service, ReplicaSet, StatefulSet or ReplicationController are spread over hosts and zones where that is possible.
-type PodTopologySpread struct{}
+// belong to a Service, ReplicaSet, StatefulSet or ReplicationController are spread by default constraints: over hosts and zones where that
+// is possible, unless the options say otherwise. The zero value has the default options.
+type PodTopologySpread struct {
+	defaults *[]scheduler.SpreadConstraint // without selectors; nil: Kubernetes' own
+}
 
 // Name implements scheduler.Plugin.
 func (PodTopologySpread) Name() string { return "PodTopologySpread" }
@@ -26,14 +29,17 @@ type spread struct {
 }
 
 // Prepare implements scheduler.ClusterPlugin.
-func (PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
+func (p PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
 	inc := inclusion{pod: pod, constraints: pod.Spread, affine: map[int]bool{}}
 	if len(pod.Spread) == 0 {
+		if p.defaults != nil && len(*p.defaults) == 0 {
+			return j, nil
+		}
 		siblings, ok := view.Siblings(pod)
 		if !ok {
 			return j, nil
 		}
-		inc.constraints, inc.lenient = defaultConstraints(siblings), true
+		inc.constraints, inc.lenient = p.defaultConstraints(pod, siblings), p.defaults == nil
 	}
 	if hard := inc.count(view, true); len(hard) > 0 {
 		j.Filter = spreadFilter(hard)
@@ -42,14 +48,6 @@ func (PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j sc
 		j.Scores = func(nodes []*scheduler.Node, scores []int64) { inc.scores(soft, nodes, scores) }
 	}
 	return j, nil
-}
-
-// defaultConstraints are Kubernetes' own.
-func defaultConstraints(siblings scheduler.PodSelector) []scheduler.SpreadConstraint {
-	return []scheduler.SpreadConstraint{
-		{MaxSkew: 3, MinDomains: 1, TopologyKey: corev1.LabelHostname, Selector: siblings, HonorAffinity: true},
-		{MaxSkew: 5, MinDomains: 1, TopologyKey: corev1.LabelTopologyZone, Selector: siblings, HonorAffinity: true},
-	}
 }
 
 // inclusion decides which nodes count.
@@ -207,7 +205,10 @@ func (inc *inclusion) scores(soft []spread, nodes []*scheduler.Node, scores []in
 }
 
 // Hint implements scheduler.Hinter.
-func (PodTopologySpread) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
+func (p PodTopologySpread) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
+	if len(pod.Spread) == 0 && p.defaults != nil {
+		return hintDefaults(pod, c)
+	}
 	keyed := func(n *scheduler.Node) bool {
 		return !slices.ContainsFunc(pod.Spread, func(s scheduler.SpreadConstraint) bool {
 			_, ok := n.Object.Labels[s.TopologyKey]

@@ -3,16 +3,79 @@ package plugins
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/keelson/keelson/scheduler"
 )
 
-// NodeResourcesFit rejects nodes without room for a pod's requests and prefers those with more left (LeastAllocated).
-type NodeResourcesFit struct{}
+// NodeResourcesFitOptions are the arguments of NodeResourcesFit.
+type NodeResourcesFitOptions struct {
+	// IgnoredResources are extended resources that somebody else looks after: nodes are not rejected for lack of them.
+	IgnoredResources []string
+	// IgnoredResourceGroups are the parts before the slash of extended resources that are ignored, too.
+	IgnoredResourceGroups []string
+	// Scoring says which nodes are preferred. The zero value: those with most cpu and memory left.
+	Scoring ScoringStrategy
+}
+
+// Validate reports what is wrong, in kube-scheduler's words: fields are named as in a KubeSchedulerConfiguration, below path.
+func (o NodeResourcesFitOptions) Validate(path *field.Path) error {
+	var errs field.ErrorList
+	for i, name := range o.IgnoredResources {
+		errs = append(errs, validation.ValidateLabelName(name, path.Child("ignoredResources").Index(i))...)
+	}
+	for i, group := range o.IgnoredResourceGroups {
+		p := path.Child("ignoredResourceGroups").Index(i)
+		if strings.Contains(group, "/") {
+			errs = append(errs, field.Invalid(p, group, "resource group name can't contain '/'"))
+		}
+		errs = append(errs, validation.ValidateLabelName(group, p)...)
+	}
+	return append(errs, o.Scoring.validate(path.Child("scoringStrategy"))...).ToAggregate()
+}
+
+// NodeResourcesFit rejects nodes without room for a pod's requests and scores the others by how full they would be. The zero value has the default options.
+type NodeResourcesFit struct {
+	args *fitArgs
+}
+
+type fitArgs struct {
+	ignored, ignoredGroups map[string]bool
+	scorer                 scorer
+}
+
+var defaultFit = &fitArgs{scorer: newScorer(ScoringStrategy{})}
+
+// NewNodeResourcesFit returns the rule with options of your own.
+func NewNodeResourcesFit(opts NodeResourcesFitOptions) (NodeResourcesFit, error) {
+	if err := opts.Validate(nil); err != nil {
+		return NodeResourcesFit{}, fmt.Errorf("plugins: NodeResourcesFit: %w", err)
+	}
+	return NodeResourcesFit{&fitArgs{ignored: setOf(opts.IgnoredResources), ignoredGroups: setOf(opts.IgnoredResourceGroups), scorer: newScorer(opts.Scoring)}}, nil
+}
+
+func setOf(names []string) map[string]bool {
+	if len(names) == 0 {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
+}
+
+func (p NodeResourcesFit) options() *fitArgs {
+	if p.args == nil {
+		return defaultFit
+	}
+	return p.args
+}
 
 // Name implements scheduler.Plugin.
 func (NodeResourcesFit) Name() string { return "NodeResourcesFit" }
@@ -26,14 +89,14 @@ func (NodeResourcesFit) Sign(pod *scheduler.Pod, to []byte) []byte {
 }
 
 // Filter implements scheduler.FilterPlugin.
-func (NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
+func (p NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
 	var short []string
 	never := false
 	if int64(node.Len())+1 > node.Allocatable[corev1.ResourcePods] {
 		short = append(short, "Too many pods")
 	}
 	for name, want := range pod.Requests {
-		if want > node.Allocatable[name]-node.Requested[name] {
+		if want > node.Allocatable[name]-node.Requested[name] && !p.ignores(name) {
 			short = append(short, fmt.Sprintf("Insufficient %s", name))
 			never = never || want > node.Allocatable[name]
 		}
@@ -45,23 +108,24 @@ func (NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *schedu
 	return &scheduler.Rejection{Reasons: short, Unresolvable: never}
 }
 
-// Score is the free part of cpu and memory once the pod is there, in percent, averaged.
-func (NodeResourcesFit) Score(pod *scheduler.Pod, node *scheduler.Node) int64 {
-	var sum, n int64
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		total := node.Allocatable[name]
-		if total == 0 {
-			continue
-		}
-		n++
-		if used := node.Scored[name] + pod.Scored[name]; used <= total {
-			sum += (total - used) * scheduler.MaxScore / total
-		}
+func (p NodeResourcesFit) ignores(name corev1.ResourceName) bool {
+	args := p.options()
+	if args.ignored == nil && args.ignoredGroups == nil || !extended(name) {
+		return false
 	}
-	if n == 0 {
-		return 0
-	}
-	return sum / n
+	group, _, _ := strings.Cut(string(name), "/")
+	return args.ignored[string(name)] || args.ignoredGroups[group]
+}
+
+// extended resources are those of neither the core nor the quota's namespace.
+func extended(name corev1.ResourceName) bool {
+	s := string(name)
+	return strings.Contains(s, "/") && !strings.Contains(s, corev1.ResourceDefaultNamespacePrefix) && !strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix)
+}
+
+// Score implements scheduler.ScorePlugin.
+func (p NodeResourcesFit) Score(pod *scheduler.Pod, node *scheduler.Node) int64 {
+	return p.options().scorer(pod, node)
 }
 
 // Hint implements scheduler.Hinter.
@@ -74,93 +138,6 @@ func (p NodeResourcesFit) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bo
 		return p.Filter(pod, c.Node) == nil
 	case c.FreedPod != nil:
 		return true
-	}
-	return false
-}
-
-// NodeResourcesBalancedAllocation prefers nodes whose cpu and memory would be used to similar degrees.
-type NodeResourcesBalancedAllocation struct{}
-
-// Name implements scheduler.Plugin.
-func (NodeResourcesBalancedAllocation) Name() string { return "NodeResourcesBalancedAllocation" }
-
-// Scope implements scheduler.Scoped.
-func (NodeResourcesBalancedAllocation) Scope() scheduler.Scope { return scheduler.ScopeNodePods }
-
-// Sign implements scheduler.Signer.
-func (NodeResourcesBalancedAllocation) Sign(pod *scheduler.Pod, to []byte) []byte {
-	return appendResources(to, pod.Requests)
-}
-
-// Score is 100 less the spread (half the difference, which is the standard deviation of two) of the used parts. Pods that ask for nothing don't care.
-func (NodeResourcesBalancedAllocation) Score(pod *scheduler.Pod, node *scheduler.Node) int64 {
-	if pod.Requests[corev1.ResourceCPU] == 0 && pod.Requests[corev1.ResourceMemory] == 0 {
-		return 0
-	}
-	part := func(name corev1.ResourceName) (float64, bool) {
-		total := node.Allocatable[name]
-		if total == 0 {
-			return 0, false
-		}
-		return min(float64(node.Requested[name]+pod.Requests[name])/float64(total), 1), true
-	}
-	cpu, okCPU := part(corev1.ResourceCPU)
-	mem, okMem := part(corev1.ResourceMemory)
-	if !okCPU || !okMem {
-		return scheduler.MaxScore
-	}
-	return int64((1 - math.Abs(cpu-mem)/2) * scheduler.MaxScore)
-}
-
-// NodePorts rejects nodes on which a host port that the pod wants is taken.
-type NodePorts struct{}
-
-// Name implements scheduler.Plugin.
-func (NodePorts) Name() string { return "NodePorts" }
-
-// Scope implements scheduler.Scoped.
-func (NodePorts) Scope() scheduler.Scope { return scheduler.ScopeNodePods }
-
-// Sign implements scheduler.Signer.
-func (NodePorts) Sign(pod *scheduler.Pod, to []byte) []byte {
-	for _, p := range pod.HostPorts {
-		to = appendStrings(to, p.IP, string(p.Protocol), fmt.Sprint(p.Port))
-	}
-	return to
-}
-
-// Filter implements scheduler.FilterPlugin.
-func (NodePorts) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
-	if len(pod.HostPorts) == 0 {
-		return nil
-	}
-	taken := false
-	node.Pods(func(other *scheduler.Pod) bool {
-		taken = conflict(pod, other)
-		return !taken
-	})
-	if taken {
-		return scheduler.RejectFull("node(s) didn't have free ports for the requested pod ports")
-	}
-	return nil
-}
-
-func conflict(a, b *scheduler.Pod) bool {
-	for _, p := range a.HostPorts {
-		if slices.ContainsFunc(b.HostPorts, p.Conflicts) {
-			return true
-		}
-	}
-	return false
-}
-
-// Hint implements scheduler.Hinter.
-func (p NodePorts) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
-	switch {
-	case c.Node != nil:
-		return c.OldNode == nil && p.Filter(pod, c.Node) == nil
-	case c.FreedPod != nil:
-		return conflict(pod, c.FreedPod)
 	}
 	return false
 }
