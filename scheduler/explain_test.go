@@ -124,9 +124,9 @@ Scores: the plugin's own figure > 0 to 100 x weight = points
 PLUGIN                            b1
 TaintToleration                   0 > 100 x 3 = 300
 NodeResourcesFit                  75
-NodeResourcesBalancedAllocation   100
+NodeResourcesBalancedAllocation   75
 ImageLocality                     0
-total                             475
+total                             450
 
 Rejected
 NODES    PLUGIN              REASON                                                                          IF PODS LEFT

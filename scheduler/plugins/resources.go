@@ -59,17 +59,6 @@ func NewNodeResourcesFit(opts NodeResourcesFitOptions) (NodeResourcesFit, error)
 	return NodeResourcesFit{&fitArgs{ignored: setOf(opts.IgnoredResources), ignoredGroups: setOf(opts.IgnoredResourceGroups), scorer: newScorer(opts.Scoring)}}, nil
 }
 
-func setOf(names []string) map[string]bool {
-	if len(names) == 0 {
-		return nil
-	}
-	set := map[string]bool{}
-	for _, n := range names {
-		set[n] = true
-	}
-	return set
-}
-
 func (p NodeResourcesFit) options() *fitArgs {
 	if p.args == nil {
 		return defaultFit
@@ -110,7 +99,7 @@ func (p NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *sche
 
 func (p NodeResourcesFit) ignores(name corev1.ResourceName) bool {
 	args := p.options()
-	if args.ignored == nil && args.ignoredGroups == nil || !extended(name) {
+	if len(args.ignored)+len(args.ignoredGroups) == 0 || !extended(name) {
 		return false
 	}
 	group, _, _ := strings.Cut(string(name), "/")
