@@ -17,6 +17,7 @@ import (
 	"github.com/keelson/keelson/controller/namespace"
 	"github.com/keelson/keelson/controller/nodeipam"
 	"github.com/keelson/keelson/controller/nodelifecycle"
+	"github.com/keelson/keelson/controller/persistentvolume"
 	"github.com/keelson/keelson/controller/podgc"
 	"github.com/keelson/keelson/controller/replicaset"
 	"github.com/keelson/keelson/controller/resourcequota"
@@ -25,6 +26,7 @@ import (
 	"github.com/keelson/keelson/controller/statefulset"
 	"github.com/keelson/keelson/controller/tainteviction"
 	"github.com/keelson/keelson/controller/ttlafterfinished"
+	"github.com/keelson/keelson/controller/volumeprotection"
 )
 
 // entries are all controllers, by their names in kube-controller-manager.
@@ -66,6 +68,16 @@ func entries() []entry {
 		{name: "pod-garbage-collector-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return podgc.New(c, cc, podgc.Options{Common: o.Common})
 		}},
+		{name: "persistentvolume-binder-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+			return persistentvolume.New(c, cc, persistentvolume.Options{Common: o.Common})
+		}},
+		{
+			// In kube-controller-manager these are two, for claims and volumes.
+			name: "persistentvolumeclaim-protection-controller",
+			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
+				return volumeprotection.New(c, cc, volumeprotection.Options{Common: o.Common})
+			},
+		},
 		{name: "disruption-controller", new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
 			return disruption.New(c, cc, disruption.Options{Common: o.Common})
 		}},
