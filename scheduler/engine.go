@@ -109,6 +109,7 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 		if sc, ok := w.Plugin.(Scoped); ok {
 			s.scope = sc.Scope()
 		}
+		s.leaveOut(w.Except)
 		e.profile = append(e.profile, s)
 	}
 	return e, nil

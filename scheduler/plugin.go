@@ -230,6 +230,8 @@ type Weighted struct {
 	Plugin Plugin
 	// Weight multiplies the plugin's scores; 0 means 1.
 	Weight int64
+	// Except are points at which the plugin is not asked, though it could be.
+	Except Points
 }
 
 // Profile is a set of plugins in the order in which they are asked.

@@ -11,8 +11,8 @@ import (
 
 // Back-off of a pod that was tried in vain: it doubles with each attempt.
 const (
-	initialBackoff = time.Second
-	maxBackoff     = 10 * time.Second
+	defaultInitialBackoff = time.Second
+	defaultMaxBackoff     = 10 * time.Second
 	// stuckAfter puts a pod back into play that no change has woken, in case a hint was wrong.
 	stuckAfter = 5 * time.Minute
 )
@@ -25,6 +25,8 @@ type queue struct {
 	// stuck are those that wait for a change, by UID.
 	stuck map[types.UID]*waiting
 	seq   uint64
+
+	initialBackoff, maxBackoff time.Duration
 }
 
 // waiting is a pod in the queue.
@@ -51,7 +53,9 @@ const (
 )
 
 func newQueue() *queue {
-	return &queue{pods: map[types.UID]*waiting{}, stuck: map[types.UID]*waiting{}}
+	return &queue{
+		pods: map[types.UID]*waiting{}, stuck: map[types.UID]*waiting{}, initialBackoff: defaultInitialBackoff, maxBackoff: defaultMaxBackoff,
+	}
 }
 
 // add puts a new pod into play, or replaces what is known of one that waits. A changed pod is tried again at once: the change may be what it waited for.
@@ -137,7 +141,7 @@ func (q *queue) retry(w *waiting, now time.Time) {
 // wake brings a pod back into play, when its back-off has passed.
 func (q *queue) wake(w *waiting, now time.Time) {
 	q.leave(w)
-	w.ready = w.rejected.Add(backoffAfter(w.attempts))
+	w.ready = w.rejected.Add(q.backoffAfter(w.attempts))
 	if !w.ready.After(now) {
 		q.activate(w)
 		return
@@ -146,11 +150,11 @@ func (q *queue) wake(w *waiting, now time.Time) {
 	heap.Push(&q.backoff, w)
 }
 
-func backoffAfter(attempts int) time.Duration {
-	d := initialBackoff
+func (q *queue) backoffAfter(attempts int) time.Duration {
+	d := q.initialBackoff
 	for range attempts - 1 {
-		if d *= 2; d >= maxBackoff {
-			return maxBackoff
+		if d *= 2; d >= q.maxBackoff {
+			return q.maxBackoff
 		}
 	}
 	return d

@@ -32,6 +32,10 @@ type Options struct {
 	Binders int
 	// BindTimeout bounds one attempt to bind. Default 30s.
 	BindTimeout time.Duration
+	// InitialBackoff is how long a pod waits after its first failed attempt, at least; it doubles with each one, up to MaxBackoff. Default 1s and 10s.
+	InitialBackoff, MaxBackoff time.Duration
+	// Extenders are asked about the nodes that all plugins find feasible, one after the other, those that are Ignorable last.
+	Extenders []Extender
 	// Seed of the choice between nodes of the same score. Default 1.
 	Seed uint64
 	// Recorder of events. Default: one that writes them through the client.
@@ -69,6 +73,14 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if opts.Binders < 0 || opts.BindTimeout < 0 {
 		return nil, fmt.Errorf("scheduler: Options.Binders %d, BindTimeout %v: want nothing negative", opts.Binders, opts.BindTimeout)
 	}
+	opts.InitialBackoff = cmp.Or(opts.InitialBackoff, defaultInitialBackoff)
+	opts.MaxBackoff = cmp.Or(opts.MaxBackoff, max(defaultMaxBackoff, opts.InitialBackoff))
+	if opts.InitialBackoff < 0 || opts.MaxBackoff < opts.InitialBackoff {
+		return nil, fmt.Errorf("scheduler: Options.InitialBackoff %v, MaxBackoff %v: want nothing negative and the latter no less", opts.InitialBackoff, opts.MaxBackoff)
+	}
+	if len(opts.Extenders) > 0 {
+		return nil, errors.New("scheduler: Options.Extenders: not supported yet")
+	}
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
@@ -84,6 +96,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 		return nil, fmt.Errorf("scheduler: Options.Metrics: %w", err)
 	}
 	s := &Scheduler{client: c, cache: cc, opts: opts, metrics: m, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1)}
+	s.queue.initialBackoff, s.queue.maxBackoff = opts.InitialBackoff, opts.MaxBackoff
 	if opts.Recorder == nil {
 		if s.events, err = events.New(c, opts.Name, events.Options{Clock: opts.Clock, Logger: opts.Logger}); err != nil {
 			return nil, err

@@ -1,0 +1,88 @@
+package scheduler
+
+// Points are a set of the places at which a plugin can be asked.
+type Points uint16
+
+// The points, each with its interface.
+const (
+	AtPreEnqueue Points = 1 << iota
+	AtPreFilter
+	AtFilter // and Judgement.Filter
+	AtPostFilter
+	AtScore // and Judgement.Scores
+	AtReserve
+	AtPermit
+	AtPreBind
+	AtBind
+	AtPostBind
+)
+
+// Has reports whether all of p are in the set.
+func (s Points) Has(p Points) bool { return s&p == p }
+
+// PointsOf are those at which a plugin can be asked.
+func PointsOf(p Plugin) (s Points) {
+	add := func(can bool, at Points) {
+		if can {
+			s |= at
+		}
+	}
+	_, cluster := p.(ClusterPlugin)
+	_, is := p.(PreEnqueuePlugin)
+	add(is, AtPreEnqueue)
+	_, is = p.(PreFilterPlugin)
+	add(is, AtPreFilter)
+	_, is = p.(FilterPlugin)
+	add(is || cluster, AtFilter)
+	_, is = p.(PostFilterPlugin)
+	add(is, AtPostFilter)
+	_, is = p.(ScorePlugin)
+	add(is || cluster, AtScore)
+	_, is = p.(ReservePlugin)
+	add(is, AtReserve)
+	_, is = p.(PermitPlugin)
+	add(is, AtPermit)
+	_, is = p.(PreBindPlugin)
+	add(is, AtPreBind)
+	_, is = p.(BindPlugin)
+	add(is, AtBind)
+	_, is = p.(PostBindPlugin)
+	add(is, AtPostBind)
+	return s
+}
+
+// without is a ClusterPlugin that is not asked for all it could say.
+type without struct {
+	ClusterPlugin
+	except Points
+}
+
+func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
+	j, r := w.ClusterPlugin.Prepare(pod, view)
+	if w.except.Has(AtFilter) {
+		j.Filter = nil
+	}
+	if w.except.Has(AtScore) {
+		j.Scores = nil
+	}
+	if w.except.Has(AtPreFilter) {
+		r = nil
+	}
+	return j, r
+}
+
+// leaveOut forgets what a plugin can do at some points.
+func (s *pluginState) leaveOut(except Points) {
+	if except.Has(AtPreFilter) {
+		s.pre = nil
+	}
+	if except.Has(AtFilter) {
+		s.filter = nil
+	}
+	if except.Has(AtScore) {
+		s.score, s.normalize = nil, nil
+	}
+	if s.cluster != nil && except&(AtPreFilter|AtFilter|AtScore) != 0 {
+		s.cluster = without{s.cluster, except}
+	}
+}
