@@ -57,5 +57,11 @@ func (q *Queue) Changed(c ClusterChange, now time.Time) {
 // Flush wakes pods that have been put aside for long, in case a hint was wrong. Scheduler does so every 30 seconds.
 func (q *Queue) Flush(now time.Time) { q.queue.wakeOld(now) }
 
-// Next is when Pop may have something that it hasn't now; zero if only a change can bring it.
-func (q *Queue) Next() time.Time { return q.queue.next() }
+// Ready is when Pop has something: now, or at the end of the first back-off; ok is false if only a change can bring it.
+func (q *Queue) Ready(now time.Time) (at time.Time, ok bool) {
+	if len(q.queue.active) > 0 {
+		return now, true
+	}
+	at = q.queue.next()
+	return at, !at.IsZero()
+}

@@ -55,8 +55,8 @@ func TestQueue(t *testing.T) {
 	big.Status.Allocatable = quantities("5", "1Gi", "pods", "100")
 	q.Changed(e.SetNode(big), now)
 	check("before the back-off ends", "")
-	if next := q.Next(); next.Sub(now) != time.Second {
-		t.Errorf("next at %v", next)
+	if at, ok := q.Ready(now); !ok || at.Sub(now) != time.Second {
+		t.Errorf("ready at %v, %v", at, ok)
 	}
 	now = now.Add(time.Second)
 	check("after it", "high low b c ")

@@ -1,0 +1,2 @@
+// Package sim plays a workload on a scheduling engine in virtual time.
+package sim

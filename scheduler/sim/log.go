@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"bufio"
+	"strconv"
+
+	"github.com/keelson/keelson/scheduler"
+)
+
+// eventLog writes one line for each thing that happens; a nil one writes nothing. Errors come with Flush.
+type eventLog struct {
+	out  *bufio.Writer
+	sim  *Simulation
+	line []byte
+}
+
+func (l *eventLog) begin(what string) {
+	b := l.line[:0]
+	us := l.sim.now.Microseconds()
+	b = strconv.AppendInt(b, us/1e6, 10)
+	b = append(b, '.')
+	frac := us % 1e6
+	for unit := int64(1e5); unit > 0; unit /= 10 {
+		b = append(b, byte('0'+frac/unit%10))
+	}
+	b = append(b, ' ')
+	l.line = append(b, what...)
+}
+
+func (l *eventLog) str(prefix, s string) {
+	l.line = append(append(l.line, prefix...), s...)
+}
+
+func (l *eventLog) num(prefix string, n int64) {
+	l.line = strconv.AppendInt(append(l.line, prefix...), n, 10)
+}
+
+func (l *eventLog) done() {
+	l.line = append(l.line, '\n')
+	_, _ = l.out.Write(l.line) // bufio keeps the error for Flush
+}
+
+func (l *eventLog) pod(what string, p *pod) { l.podBecause(what, p, "") }
+
+func (l *eventLog) podBecause(what string, p *pod, why string) {
+	if l == nil {
+		return
+	}
+	l.begin(what)
+	l.str(" ", p.key)
+	if p.node != nil {
+		l.str(" node=", p.node.obj.Name)
+	}
+	if why != "" {
+		l.str(" why=", why)
+	}
+	l.done()
+}
+
+func (l *eventLog) placed(p *pod, d *scheduler.Decision, attempt int) {
+	if l == nil {
+		return
+	}
+	l.begin("bind ")
+	l.str("", p.key)
+	l.str(" node=", d.Node)
+	l.num(" score=", d.Score)
+	l.num(" feasible=", int64(d.Feasible))
+	l.num(" attempt=", int64(attempt))
+	l.done()
+}
+
+// waits logs why a pod waits, if that isn't what was logged of it last.
+func (l *eventLog) waits(p *pod, d *scheduler.Decision) {
+	if l == nil {
+		return
+	}
+	m := d.Message()
+	if m == p.message {
+		return
+	}
+	p.message = m
+	l.begin("wait ")
+	l.str("", p.key)
+	l.str(": ", m)
+	l.done()
+}
+
+func (l *eventLog) node(k EventKind, n *node) {
+	if l == nil {
+		return
+	}
+	l.begin(k.String())
+	l.str(" ", n.obj.Name)
+	l.done()
+}

@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/keelson/keelson/scheduler"
+)
+
+// schedule tries the pods whose turn it is.
+func (s *Simulation) schedule() error {
+	for s.busy <= s.now {
+		a, ok := s.queue.Pop(instant(s.now))
+		if !ok {
+			return nil
+		}
+		if s.opts.DecisionTime > 0 {
+			s.busy = s.now + s.opts.DecisionTime
+		}
+		p := s.waiting[a.Pod]
+		if p == nil {
+			return fmt.Errorf("%s/%s was in the queue, but does not wait", a.Pod.Object.Namespace, a.Pod.Object.Name)
+		}
+		s.metrics.decisions++
+		d := s.engine.Schedule(p.spod)
+		if d.Fits() {
+			if err := s.place(p, &d, a.Number); err != nil {
+				return err
+			}
+			continue
+		}
+		s.log.waits(p, &d)
+		s.queue.Fail(a, d.Plugins, instant(s.now))
+	}
+	return nil
+}
+
+// place carries out a decision that the engine knows of.
+func (s *Simulation) place(p *pod, d *scheduler.Decision, attempt int) error {
+	n := s.nodes[d.Node]
+	switch {
+	case n == nil || n.down:
+		return fmt.Errorf("%s was placed on %s, which is not there", p.key, d.Node)
+	case p.node != nil:
+		return fmt.Errorf("%s was placed on %s, but is on %s", p.key, d.Node, p.node.obj.Name)
+	}
+	if s.check != nil {
+		if err := s.check.placing(p, n); err != nil {
+			return err
+		}
+	}
+	n.put(p)
+	p.message = ""
+	if p.gang != nil {
+		p.gang.placed++
+	}
+	s.unqueue(p)
+	s.log.placed(p, d, attempt)
+	s.metrics.placed(p)
+	if p.Run > 0 {
+		s.plan(s.opts.StartDelay+p.Run, finish, p)
+	}
+	s.queue.Changed(scheduler.ClusterChange{AssignedPod: p.spod}, instant(s.now))
+	return nil
+}
