@@ -1,5 +1,7 @@
 package scheduler
 
+import "strconv"
+
 // changeLog remembers which nodes changed, so that cached answers are brought up to date by looking at those alone.
 type changeLog struct {
 	first   int // the position of entries[0]
@@ -25,6 +27,14 @@ func (l *changeLog) add(slot int, object bool) {
 
 func (l *changeLog) end() int { return l.first + len(l.entries) }
 
+// since returns what changed after pos; ok is false if that isn't known any more.
+func (l *changeLog) since(pos int) (changes []change, ok bool) {
+	if pos < l.first {
+		return nil, false
+	}
+	return l.entries[pos-l.first:], true
+}
+
 // answers are what the cacheable plugins say of the pods of one signature, by slot.
 type answers struct {
 	pos  int
@@ -33,54 +43,60 @@ type answers struct {
 	node, full []*Rejection
 	nodeScore  []int64 // weighted sums of plugins without normalization
 	podsScore  []int64
-	raw        [][]int64 // of normalized ScopeNode plugins, by index in the profile; nil for others
+	raw        [][]int64 // of profile.normalized
+	// rejected counts the nodes that are not feasible by reason, and plugins those that rejected them.
+	reasons, plugins map[string]int
+	candidates       *candidates // for preemption
 }
 
 // answersFor returns up-to-date answers for pod.
-func (e *Engine) answersFor(pod *Pod) *answers {
+func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 	if pod.sig == "" {
-		pod.sig = e.sign(pod)
+		pod.sig = e.sign(prof, pod)
 	}
-	a := e.cache[pod.sig]
+	key := pod.sig
+	if len(e.nominations.node) > 0 {
+		// Pods of another priority yield to other nominated pods.
+		key = pod.sig + " " + strconv.Itoa(int(pod.Priority))
+	}
+	a := e.cache[key]
 	if a == nil {
 		e.evict()
-		a = &answers{raw: make([][]int64, len(e.profile)), pos: -1}
-		e.cache[pod.sig] = a
+		a = &answers{raw: make([][]int64, len(prof.normalized)), pos: -1, reasons: map[string]int{}, plugins: map[string]int{}}
+		e.cache[key] = a
 	}
 	e.lru++
 	a.used = e.lru
-	a.grow(len(e.nodes), e.profile)
-	if a.pos < e.log.first {
-		for slot := range e.nodes {
-			e.refresh(a, pod, slot, true)
+	a.grow(len(e.nodes))
+	if changes, ok := e.log.since(a.pos); ok {
+		for _, c := range changes {
+			e.refresh(a, prof, pod, int(c.slot), c.object)
 		}
 	} else {
-		for _, c := range e.log.entries[a.pos-e.log.first:] {
-			e.refresh(a, pod, int(c.slot), c.object)
+		for slot := range e.nodes {
+			e.refresh(a, prof, pod, slot, true)
 		}
 	}
 	a.pos = e.log.end()
 	return a
 }
 
-func (a *answers) grow(n int, profile []*pluginState) {
+func (a *answers) grow(n int) {
 	for len(a.full) < n {
-		a.node, a.full = append(a.node, nil), append(a.full, nil)
+		a.node, a.full = append(a.node, errGone), append(a.full, errGone)
 		a.nodeScore, a.podsScore = append(a.nodeScore, 0), append(a.podsScore, 0)
 	}
-	for i, p := range profile {
-		if p.normalize != nil && p.scope != ScopeCluster {
-			for len(a.raw[i]) < n {
-				a.raw[i] = append(a.raw[i], 0)
-			}
+	for i := range a.raw {
+		for len(a.raw[i]) < n {
+			a.raw[i] = append(a.raw[i], 0)
 		}
 	}
 }
 
 // sign is the pod's class: the profile's plugins answer the same for all pods in it.
-func (e *Engine) sign(pod *Pod) string {
-	b := e.scratch[:0]
-	for i, p := range e.profile {
+func (e *Engine) sign(prof *profile, pod *Pod) string {
+	b := append(e.scratch[:0], byte(prof.index))
+	for i, p := range prof.plugins {
 		if p.scope == ScopeCluster {
 			continue
 		}
@@ -101,70 +117,134 @@ func (e *Engine) sign(pod *Pod) string {
 
 // evict makes room for one more signature.
 func (e *Engine) evict() {
-	for len(e.cache) > 0 && (len(e.cache)+1)*max(len(e.nodes), 1) > e.opts.CacheCells {
+	for len(e.cache) > 0 && (len(e.cache)+len(e.indexes)+1)*max(len(e.nodes), 1) > e.opts.CacheCells {
 		oldest, least := "", ^uint64(0)
 		for k, a := range e.cache {
 			if a.used < least {
 				oldest, least = k, a.used
 			}
 		}
+		gone := e.cache[oldest]
 		delete(e.cache, oldest)
+		for k, x := range e.indexes {
+			if x.base == gone {
+				delete(e.indexes, k)
+			}
+		}
 	}
 }
 
+// errGone is the answer for a slot without node.
 var errGone = &Rejection{Unresolvable: true}
 
 // refresh asks the cacheable plugins about one node again.
-func (e *Engine) refresh(a *answers, pod *Pod, slot int, object bool) {
+func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int, object bool) {
 	n := e.nodes[slot]
 	if n == nil {
-		a.node[slot], a.full[slot] = errGone, errGone
+		a.node[slot] = errGone
+		a.set(slot, errGone)
 		return
 	}
 	if object {
 		a.node[slot], a.nodeScore[slot] = nil, 0
-		for i, p := range e.profile {
+		for _, p := range prof.plugins {
 			if p.scope != ScopeNode {
 				continue
 			}
 			if p.filter != nil && a.node[slot] == nil {
-				a.node[slot] = e.filter(p, pod, n)
+				a.node[slot] = p.ask(pod, n)
 			}
-			e.scoreInto(a, i, p, pod, n, &a.nodeScore[slot])
+			if p.score != nil && p.normalize == nil {
+				a.nodeScore[slot] += p.weight * p.score.Score(pod, n)
+			}
+		}
+		for i, at := range prof.normalized {
+			if p := prof.plugins[at]; p.scope == ScopeNode && !p.normalize.Indifferent(pod) {
+				a.raw[i][slot] = p.score.Score(pod, n)
+			}
 		}
 	}
-	a.full[slot] = a.node[slot]
+	if a.node[slot] != nil {
+		a.set(slot, a.node[slot])
+		return
+	}
+	a.set(slot, e.askPodsOf(prof, pod, n))
 	if a.full[slot] != nil {
 		return
 	}
 	a.podsScore[slot] = 0
-	for i, p := range e.profile {
-		if p.scope != ScopeNodePods {
-			continue
+	for _, p := range prof.plugins {
+		if p.scope == ScopeNodePods && p.score != nil && p.normalize == nil {
+			a.podsScore[slot] += p.weight * p.score.Score(pod, n)
 		}
-		if p.filter != nil && a.full[slot] == nil {
-			a.full[slot] = e.filter(p, pod, n)
-		}
-		if a.full[slot] == nil {
-			e.scoreInto(a, i, p, pod, n, &a.podsScore[slot])
+	}
+	for i, at := range prof.normalized {
+		if p := prof.plugins[at]; p.scope == ScopeNodePods && !p.normalize.Indifferent(pod) {
+			a.raw[i][slot] = p.score.Score(pod, n)
 		}
 	}
 }
 
-func (e *Engine) scoreInto(a *answers, i int, p *pluginState, pod *Pod, n *Node, sum *int64) {
-	switch {
-	case p.score == nil:
-	case p.normalize == nil:
-		*sum += p.weight * p.score.Score(pod, n)
-	case !p.normalize.Indifferent(pod):
-		a.raw[i][n.slot] = p.score.Score(pod, n)
+// askPodsOf asks the plugins of ScopeNodePods, with the pods that are nominated for the node there, and without.
+func (e *Engine) askPodsOf(prof *profile, pod *Pod, n *Node) (r *Rejection) {
+	if len(e.nominations.node) > 0 {
+		if rivals := e.rivals(pod, n.Object.Name); len(rivals) > 0 {
+			for _, p := range rivals {
+				n.put(p)
+			}
+			r = prof.ask(ScopeNodePods, pod, n)
+			for _, p := range rivals {
+				n.take(p)
+			}
+			if r != nil {
+				return r
+			}
+		}
+	}
+	return prof.ask(ScopeNodePods, pod, n)
+}
+
+// set notes a node's answer.
+func (a *answers) set(slot int, r *Rejection) {
+	old := a.full[slot]
+	if old == r {
+		return
+	}
+	a.count(old, -1)
+	a.count(r, 1)
+	a.full[slot] = r
+}
+
+func (a *answers) count(r *Rejection, sign int) {
+	if r == nil || r == errGone {
+		return
+	}
+	for _, reason := range r.Reasons {
+		if a.reasons[reason] += sign; a.reasons[reason] == 0 {
+			delete(a.reasons, reason)
+		}
+	}
+	if a.plugins[r.Plugin] += sign; a.plugins[r.Plugin] == 0 {
+		delete(a.plugins, r.Plugin)
 	}
 }
 
-func (e *Engine) filter(p *pluginState, pod *Pod, n *Node) *Rejection {
-	r := p.filter.Filter(pod, n)
+// ask returns the first rejection by the filters of a scope.
+func (p *profile) ask(scope Scope, pod *Pod, n *Node) *Rejection {
+	for _, s := range p.plugins {
+		if s.scope == scope && s.filter != nil {
+			if r := s.ask(pod, n); r != nil {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+func (s *pluginState) ask(pod *Pod, n *Node) *Rejection {
+	r := s.filter.Filter(pod, n)
 	if r != nil && r.Plugin == "" {
-		r.Plugin = p.plugin.Name()
+		r.Plugin = s.name
 	}
 	return r
 }

@@ -59,14 +59,6 @@ type report struct {
 	gated   bool
 }
 
-// message says why a pod waits in kube-scheduler's words, less what those say about preemption: there is none.
-func message(d *Decision) string {
-	if len(d.Reasons) == 0 && d.Nodes == 0 {
-		return "no nodes available to schedule pods"
-	}
-	return d.Message()
-}
-
 func (s *Scheduler) reject(ctx context.Context, r report) {
 	obj := r.pod.Object
 	reason := corev1.PodReasonUnschedulable

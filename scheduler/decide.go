@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -11,25 +12,43 @@ type Decision struct {
 	// Node is where the pod goes, "" if it fits nowhere.
 	Node  string
 	Score int64
-	// Nodes were looked at, Feasible of them could take the pod.
+	// Nodes were looked at, Feasible of them could take the pod. For a pod that is put where it was nominated no other is looked at.
 	Nodes, Feasible int
-	// Reasons counts nodes by each reason they were rejected for.
+	// Reasons counts nodes by each reason they were rejected for; 0 is for reasons of the pod, not of a node.
 	Reasons map[string]int
 	// Plugins that rejected the pod or a node, sorted.
 	Plugins []string
 	// Resolvable nodes could take the pod if others were removed from them.
 	Resolvable []string
+	// PostFilter is what was tried to make room, in Kubernetes' words.
+	PostFilter string
 }
 
 // Fits reports whether a node was found.
 func (d *Decision) Fits() bool { return d.Node != "" }
 
+// CanResolve reports whether a node is among the Resolvable.
+func (d *Decision) CanResolve(node string) bool { return slices.Contains(d.Resolvable, node) }
+
 // Message says why the pod fits nowhere, as kube-scheduler does.
 func (d *Decision) Message() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "0/%d nodes are available", d.Nodes)
+	if len(d.Reasons) == 0 && d.Nodes == 0 {
+		return "no nodes available to schedule pods"
+	}
+	return available(d.Nodes, d.Reasons) + d.suffix()
+}
+
+func (d *Decision) suffix() string {
+	if d.PostFilter == "" {
+		return ""
+	}
+	return " " + d.PostFilter
+}
+
+// available counts why of that many nodes none is to be had.
+func available(nodes int, reasons map[string]int) string {
 	var parts []string
-	for reason, n := range d.Reasons {
+	for reason, n := range reasons {
 		if n == 0 {
 			parts = append(parts, reason) // of the pod, not of a node
 			continue
@@ -37,11 +56,11 @@ func (d *Decision) Message() string {
 		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
 	}
 	slices.Sort(parts)
+	s := fmt.Sprintf("0/%d nodes are available:", nodes)
 	if len(parts) > 0 {
-		b.WriteString(": " + strings.Join(parts, ", "))
+		s += " " + strings.Join(parts, ", ") + "."
 	}
-	b.WriteString(".")
-	return b.String()
+	return s
 }
 
 // Schedule decides for one pod and, if it fits, assigns it.
@@ -56,44 +75,53 @@ func (e *Engine) Schedule(pod *Pod) Decision {
 // Decide chooses a node for pod among all nodes: the best by weighted scores, at random among equals. It changes nothing.
 func (e *Engine) Decide(pod *Pod) Decision {
 	d := Decision{Nodes: e.count}
-	for _, p := range e.profile {
+	prof := e.profileOf(pod)
+	if r := e.PreEnqueue(pod); r != nil {
+		return d.rejected(r)
+	}
+	for _, p := range prof.plugins {
 		if p.pre == nil {
 			continue
 		}
 		if r := p.pre.PreFilter(pod); r != nil {
-			return d.rejected(p, r)
+			return e.refuse(d, p, r)
 		}
 	}
 	if e.count == 0 {
 		return d
 	}
-	e.judged = e.judged[:0]
-	for _, p := range e.profile {
-		if p.cluster == nil {
-			continue
-		}
-		j, r := p.cluster.Prepare(pod, e.view)
-		if r != nil {
-			return d.rejected(p, r)
-		}
-		if j.Filter != nil || j.Scores != nil {
-			e.judged = append(e.judged, judged{p, j})
-		}
+	e.view.sweep()
+	js, p, r := e.judge(prof, pod, e.judged[:0])
+	e.judged = js
+	if r != nil {
+		return e.refuse(d, p, r)
 	}
-	a := e.answersFor(pod)
-	feasible := e.feasible[:0]
-	for slot, r := range a.full {
-		if r == nil && e.uncached(pod, slot) == nil {
-			feasible = append(feasible, slot)
-		}
-	}
-	e.feasible = feasible
-	d.Feasible = len(feasible)
-	if len(feasible) == 0 {
-		e.explainInto(&d, a, pod)
+	if n := e.byName[e.nominations.node[pod.key()]]; n != nil && e.check(prof, pod, n) == nil {
+		d.Node, d.Feasible = n.Object.Name, 1
 		return d
 	}
-	slot, score := e.best(a, pod, feasible)
+	a := e.answersFor(prof, pod)
+	x := e.indexFor(prof, pod, a, js)
+	b := &e.ballot
+	b.reset(len(x.classes))
+	b.overrides = e.overrides(prof, pod, x, js)
+	if len(js) > 0 || prof.uncachedFilter || len(b.overrides) > 0 {
+		e.narrow(prof, pod, x, js)
+	} else {
+		for id := range x.classes {
+			if c := &x.classes[id]; c.nodes > 0 {
+				b.places, b.ids = append(b.places, Place{Nodes: c.nodes, x: x, slot: c.best().slots[0]}), append(b.ids, int32(id))
+			}
+		}
+	}
+	for i := range b.places {
+		d.Feasible += b.places[i].Nodes
+	}
+	if d.Feasible == 0 {
+		e.explainInto(&d, prof, pod, x, js)
+		return d
+	}
+	slot, score := e.elect(prof, pod, x, js)
 	d.Node, d.Score = e.nodes[slot].Object.Name, score
 	return d
 }
@@ -104,32 +132,164 @@ type judged struct {
 	Judgement
 }
 
-// rejected is the decision for a pod that a plugin wants on no node.
-func (d Decision) rejected(p *pluginState, r *Rejection) Decision {
-	d.Reasons, d.Plugins = map[string]int{}, []string{p.plugin.Name()}
+// judge asks the ClusterPlugins about a pod.
+func (e *Engine) judge(prof *profile, pod *Pod, js []judged) ([]judged, *pluginState, *Rejection) {
+	for _, p := range prof.plugins {
+		if p.cluster == nil {
+			continue
+		}
+		j, r := p.cluster.Prepare(pod, e.view)
+		if r != nil {
+			return js, p, r
+		}
+		if j.Filter != nil || j.Scores != nil || j.Domains != nil {
+			js = append(js, judged{p, j})
+		}
+	}
+	return js, nil, nil
+}
+
+// refuse is the decision for a pod that a plugin wants on no node.
+func (e *Engine) refuse(d Decision, p *pluginState, r *Rejection) Decision {
+	if r.Plugin == "" {
+		r.Plugin = p.name
+	}
+	d = d.rejected(r)
+	if !r.Unresolvable {
+		for _, n := range e.nodes {
+			if n != nil {
+				d.Resolvable = append(d.Resolvable, n.Object.Name)
+			}
+		}
+	}
+	return d
+}
+
+func (d Decision) rejected(r *Rejection) Decision {
+	d.Reasons = map[string]int{}
+	if r.Plugin != "" {
+		d.Plugins = []string{r.Plugin}
+	}
 	for _, reason := range r.Reasons {
 		d.Reasons[reason] = 0
 	}
 	return d
 }
 
-// uncached asks the plugins whose answers are never cached.
-func (e *Engine) uncached(pod *Pod, slot int) *Rejection {
-	for _, p := range e.profile {
-		if p.scope == ScopeCluster && p.filter != nil {
-			if r := e.filter(p, pod, e.nodes[slot]); r != nil {
+// ballot is what a decision is made from; its memory is used again.
+type ballot struct {
+	places []Place
+	ids    []int32
+	// nodes are those of each place, where not all of the class are feasible or each has a score of its own.
+	nodes     [][]int32
+	slots     []int32
+	refused   []*Rejection         // by class
+	overrides map[int32]*Rejection // by slot
+	totals    []int64              // by place
+	raw       []int64
+	list      []*Node
+}
+
+func (b *ballot) reset(classes int) {
+	b.places, b.ids, b.nodes, b.slots = b.places[:0], b.ids[:0], b.nodes[:0], b.slots[:0]
+	for len(b.refused) < classes {
+		b.refused = append(b.refused, nil)
+	}
+	clear(b.refused)
+}
+
+// overrides are the nodes on which another pod is nominated that affects the plugins that look at the whole cluster.
+func (e *Engine) overrides(prof *profile, pod *Pod, x *index, js []judged) (out map[int32]*Rejection) {
+	for name := range e.nominations.pods {
+		n := e.byName[name]
+		if n == nil || x.class[n.slot] < 0 {
+			continue
+		}
+		rivals := e.rivals(pod, name)
+		if len(rivals) == 0 || len(js) == 0 && !prof.uncachedFilter && !slices.ContainsFunc(rivals, func(p *Pod) bool { return p.Terms != nil }) {
+			continue
+		}
+		if r := e.checkWith(prof, pod, n, rivals); r != nil {
+			if out == nil {
+				out = map[int32]*Rejection{}
+			}
+			out[int32(n.slot)] = r
+		}
+	}
+	return out
+}
+
+// narrow finds the feasible places where plugins are to be asked that aren't cached.
+func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
+	b := &e.ballot
+	each := prof.uncachedFilter || len(b.overrides) > 0
+	for i := range js {
+		each = each || js[i].Filter != nil
+	}
+	for id := range x.classes {
+		c := &x.classes[id]
+		if c.nodes == 0 {
+			continue
+		}
+		p := Place{Nodes: c.nodes, x: x, slot: c.best().slots[0]}
+		if b.refused[id] = refusal(js, &p); b.refused[id] != nil {
+			continue
+		}
+		if each {
+			from := len(b.slots)
+			for i := range c.buckets {
+				for _, slot := range c.buckets[i].slots {
+					if b.overrides[slot] == nil && e.uncached(prof, pod, e.nodes[slot], js) == nil {
+						b.slots = append(b.slots, slot)
+					}
+				}
+			}
+			if p.Nodes = len(b.slots) - from; p.Nodes == 0 {
+				continue
+			}
+			b.nodes = append(b.nodes, b.slots[from:len(b.slots):len(b.slots)])
+		}
+		b.places, b.ids = append(b.places, p), append(b.ids, int32(id))
+	}
+}
+
+// refusal asks the DomainJudgements about a place.
+func refusal(js []judged, p *Place) *Rejection {
+	off := 0
+	for i := range js {
+		d := js[i].Domains
+		if d == nil {
+			continue
+		}
+		if d.Filter != nil {
+			p.off = off
+			if r := d.Filter(p); r != nil {
+				if r.Plugin == "" {
+					r.Plugin = js[i].p.name
+				}
 				return r
 			}
 		}
+		off += len(d.Sums)
 	}
-	for i := range e.judged {
-		j := &e.judged[i]
+	return nil
+}
+
+// uncached asks the plugins whose answers are never cached.
+func (e *Engine) uncached(prof *profile, pod *Pod, n *Node, js []judged) *Rejection {
+	if prof.uncachedFilter {
+		if r := prof.ask(ScopeCluster, pod, n); r != nil {
+			return r
+		}
+	}
+	for i := range js {
+		j := &js[i]
 		if j.Filter == nil {
 			continue
 		}
-		if r := j.Filter(e.nodes[slot]); r != nil {
+		if r := j.Filter(n); r != nil {
 			if r.Plugin == "" {
-				r.Plugin = j.p.plugin.Name()
+				r.Plugin = j.p.name
 			}
 			return r
 		}
@@ -137,120 +297,191 @@ func (e *Engine) uncached(pod *Pod, slot int) *Rejection {
 	return nil
 }
 
-// best returns the feasible node with the greatest score.
-func (e *Engine) best(a *answers, pod *Pod, feasible []int) (slot int, score int64) {
-	extra := e.extraScores(a, pod, feasible)
-	ties := 0
-	for i, s := range feasible {
-		v := a.nodeScore[s] + a.podsScore[s]
-		if extra != nil {
-			v += extra[i]
+// elect returns the feasible node with the greatest score.
+func (e *Engine) elect(prof *profile, pod *Pod, x *index, js []judged) (slot int32, score int64) {
+	b := &e.ballot
+	b.totals = zeroed(b.totals, len(b.places))
+	e.normalize(prof, pod, x)
+	off, each := 0, prof.uncachedScore
+	for i := range js {
+		each = each || js[i].Scores != nil
+		d := js[i].Domains
+		if d == nil {
+			continue
 		}
+		if d.Scores != nil {
+			for k := range b.places {
+				b.places[k].off = off
+			}
+			b.raw = zeroed(b.raw, len(b.places))
+			d.Scores(b.places, b.raw)
+			for k, v := range b.raw {
+				b.totals[k] += js[i].p.weight * v
+			}
+		}
+		off += len(d.Sums)
+	}
+	if each {
+		return e.electEach(prof, pod, x, js)
+	}
+	ties := 0
+	best := func(v int64, slots []int32) {
 		switch {
 		case ties == 0 || v > score:
-			slot, score, ties = s, v, 1
+			slot, score, ties = e.anyOf(slots), v, len(slots)
+		case v == score:
+			if ties += len(slots); e.rand.IntN(ties) < len(slots) {
+				slot = e.anyOf(slots)
+			}
+		}
+	}
+	for k, id := range b.ids {
+		if len(b.nodes) == 0 {
+			top := x.classes[id].best()
+			best(b.totals[k]+top.score, top.slots)
+			continue
+		}
+		for i := range b.nodes[k] {
+			best(b.totals[k]+x.score[b.nodes[k][i]], b.nodes[k][i:i+1])
+		}
+	}
+	return slot, score
+}
+
+func (e *Engine) anyOf(slots []int32) int32 {
+	if len(slots) == 1 {
+		return slots[0]
+	}
+	return slots[e.rand.IntN(len(slots))]
+}
+
+// normalize adds the scores that depend on the least and the greatest among the feasible nodes.
+func (e *Engine) normalize(prof *profile, pod *Pod, x *index) {
+	b := &e.ballot
+	for i, at := range prof.normalized {
+		p := prof.plugins[at]
+		if p.normalize.Indifferent(pod) {
+			continue
+		}
+		least, greatest := x.classes[b.ids[0]].feats[i], x.classes[b.ids[0]].feats[i]
+		for _, id := range b.ids {
+			v := x.classes[id].feats[i]
+			least, greatest = min(least, v), max(greatest, v)
+		}
+		for k, id := range b.ids {
+			b.totals[k] += p.weight * p.normalize.Normalize(x.classes[id].feats[i], least, greatest)
+		}
+	}
+}
+
+// electEach is elect where plugins score each node.
+func (e *Engine) electEach(prof *profile, pod *Pod, x *index, js []judged) (slot int32, score int64) {
+	b := &e.ballot
+	var slots []int32
+	var sums []int64
+	b.list = b.list[:0]
+	take := func(k int, s int32) {
+		slots, sums, b.list = append(slots, s), append(sums, b.totals[k]+x.score[s]), append(b.list, e.nodes[s])
+	}
+	for k, id := range b.ids {
+		if len(b.nodes) > 0 {
+			for _, s := range b.nodes[k] {
+				take(k, s)
+			}
+			continue
+		}
+		for i := range x.classes[id].buckets {
+			for _, s := range x.classes[id].buckets[i].slots {
+				take(k, s)
+			}
+		}
+	}
+	for _, p := range prof.plugins {
+		if p.score == nil || p.scope != ScopeCluster || p.normalize != nil && p.normalize.Indifferent(pod) {
+			continue
+		}
+		b.raw = zeroed(b.raw, len(slots))
+		for i, n := range b.list {
+			b.raw[i] = p.score.Score(pod, n)
+		}
+		least, greatest := slices.Min(b.raw), slices.Max(b.raw)
+		for i, v := range b.raw {
+			if p.normalize != nil {
+				v = p.normalize.Normalize(v, least, greatest)
+			}
+			sums[i] += p.weight * v
+		}
+	}
+	for i := range js {
+		if js[i].Scores == nil {
+			continue
+		}
+		b.raw = zeroed(b.raw, len(slots))
+		js[i].Scores(b.list, b.raw)
+		for k, v := range b.raw {
+			sums[k] += js[i].p.weight * v
+		}
+	}
+	ties := 0
+	for i, v := range sums {
+		switch {
+		case ties == 0 || v > score:
+			slot, score, ties = slots[i], v, 1
 		case v == score:
 			if ties++; e.rand.IntN(ties) == 0 {
-				slot = s
+				slot = slots[i]
 			}
 		}
 	}
 	return slot, score
 }
 
-// extraScores are those that depend on the other feasible nodes, or on anything; nil if there are none.
-func (e *Engine) extraScores(a *answers, pod *Pod, feasible []int) []int64 {
-	var sum []int64
-	for i, p := range e.profile {
-		if p.score == nil || p.normalize == nil && p.scope != ScopeCluster || p.normalize != nil && p.normalize.Indifferent(pod) {
-			continue
-		}
-		raw := zeroed(&e.rawBuf, len(feasible))
-		for j, s := range feasible {
-			if p.scope == ScopeCluster {
-				raw[j] = p.score.Score(pod, e.nodes[s])
-			} else {
-				raw[j] = a.raw[i][s]
-			}
-		}
-		if sum == nil {
-			sum = zeroed(&e.sumBuf, len(feasible))
-		}
-		least, greatest := slices.Min(raw), slices.Max(raw)
-		for j, v := range raw {
-			if p.normalize != nil {
-				v = p.normalize.Normalize(v, least, greatest)
-			}
-			sum[j] += p.weight * v
-		}
+// zeroed returns n zeros, in buf where it is large enough.
+func zeroed(buf []int64, n int) []int64 {
+	if cap(buf) < n {
+		return make([]int64, n, 2*n)
 	}
-	var nodes []*Node
-	for _, j := range e.judged {
-		if j.Scores == nil {
-			continue
-		}
-		if nodes == nil {
-			e.nodeBuf = e.nodeBuf[:0]
-			for _, s := range feasible {
-				e.nodeBuf = append(e.nodeBuf, e.nodes[s])
-			}
-			nodes = e.nodeBuf
-		}
-		raw := zeroed(&e.rawBuf, len(feasible))
-		j.Scores(nodes, raw)
-		if sum == nil {
-			sum = zeroed(&e.sumBuf, len(feasible))
-		}
-		for i, v := range raw {
-			sum[i] += j.p.weight * v
-		}
-	}
-	return sum
-}
-
-// zeroed returns n zeros in a buffer that is used again.
-func zeroed(buf *[]int64, n int) []int64 {
-	if cap(*buf) < n {
-		*buf = make([]int64, n, 2*n)
-	}
-	s := (*buf)[:n]
-	clear(s)
-	return s
+	buf = buf[:n]
+	clear(buf)
+	return buf
 }
 
 // explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.
-func (e *Engine) explainInto(d *Decision, a *answers, pod *Pod) {
-	d.Reasons = map[string]int{}
-	plugins := map[string]bool{}
+func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
+	b := &e.ballot
+	d.Reasons = maps.Clone(x.base.reasons)
+	plugins := maps.Clone(x.base.plugins)
 	for slot, n := range e.nodes {
 		if n == nil {
 			continue
 		}
-		r := a.full[slot]
+		r := x.base.full[slot]
 		if r == nil {
-			r = e.uncached(pod, slot)
-		}
-		if r == nil {
-			continue
-		}
-		plugins[r.Plugin] = true
-		for _, reason := range r.Reasons {
-			d.Reasons[reason]++
+			if r = b.overrides[int32(slot)]; r == nil {
+				if r = b.refused[x.class[slot]]; r == nil {
+					r = e.uncached(prof, pod, n, js)
+				}
+			}
+			plugins[r.Plugin]++
+			for _, reason := range r.Reasons {
+				d.Reasons[reason]++
+			}
 		}
 		if !r.Unresolvable {
 			d.Resolvable = append(d.Resolvable, n.Object.Name)
 		}
 	}
-	for name := range plugins {
-		d.Plugins = append(d.Plugins, name)
-	}
-	slices.Sort(d.Plugins)
+	d.Plugins = slices.Sorted(maps.Keys(plugins))
 }
 
 // Hint reports whether a change could make a pod fit that the named plugins rejected.
 func (e *Engine) Hint(pod *Pod, plugins []string, c ClusterChange) bool {
-	for _, p := range e.profile {
-		if slices.Contains(plugins, p.plugin.Name()) && (p.hinter == nil || p.hinter.Hint(pod, c)) {
+	prof := e.profileOf(pod)
+	if prof == nil {
+		return false
+	}
+	for _, p := range prof.plugins {
+		if slices.Contains(plugins, p.name) && (p.hinter == nil || p.hinter.Hint(pod, c)) {
 			return true
 		}
 	}

@@ -1,7 +1,7 @@
 package scheduler
 
 import (
-	"fmt"
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -24,10 +24,10 @@ type EngineOptions struct {
 
 // Engine holds a cluster's state and decides where pods go. Not safe for concurrent use.
 type Engine struct {
-	profile []*pluginState
-	opts    EngineOptions
-	rand    *rand.Rand
-	source  *rand.PCG // of rand
+	profiles []*profile
+	opts     EngineOptions
+	rand     *rand.Rand
+	source   *rand.PCG // of rand
 
 	nodes  []*Node // by slot; nil for a free one
 	free   []int
@@ -37,16 +37,17 @@ type Engine struct {
 	pods     map[types.UID]assigned
 	homeless map[string]map[types.UID]*Pod
 
-	view     *View
-	log      changeLog
-	cache    map[string]*answers
-	lru      uint64
-	scratch  []byte
-	rawBuf   []int64
-	sumBuf   []int64
-	nodeBuf  []*Node
-	feasible []int
-	judged   []judged
+	nominations nominations
+
+	view    *View
+	log     changeLog
+	cache   map[string]*answers
+	indexes map[string]*index
+	lru     uint64
+	scratch []byte
+	ballot  ballot
+	judged  []judged
+	probe   probe
 }
 
 type assigned struct {
@@ -54,64 +55,21 @@ type assigned struct {
 	node string
 }
 
-// pluginState is a plugin with what it can do, found out once.
-type pluginState struct {
-	plugin    Plugin
-	weight    int64
-	scope     Scope
-	pre       PreFilterPlugin
-	cluster   ClusterPlugin
-	filter    FilterPlugin
-	score     ScorePlugin
-	normalize Normalizer
-	signer    Signer
-	hinter    Hinter
-}
-
 // NewEngine returns an engine without nodes.
 func NewEngine(opts EngineOptions) (*Engine, error) {
-	if len(opts.Profile) == 0 {
-		return nil, fmt.Errorf("scheduler: EngineOptions.Profile: want at least one plugin, such as plugins.Default()")
+	profiles, err := newProfiles(opts.Profile, opts.Profiles)
+	if err != nil {
+		return nil, err
 	}
-	if opts.Seed == 0 {
-		opts.Seed = 1
-	}
-	if opts.CacheCells == 0 {
-		opts.CacheCells = 4 << 20
-	}
+	opts.Seed = cmp.Or(opts.Seed, 1)
+	opts.CacheCells = cmp.Or(opts.CacheCells, 4<<20)
 	source := rand.NewPCG(opts.Seed, 0)
 	e := &Engine{
-		opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
-		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{},
-		view: newView(),
+		profiles: profiles, opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
+		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{}, indexes: map[string]*index{},
+		nominations: newNominations(), view: newView(),
 	}
-	seen := map[string]bool{}
-	for _, w := range opts.Profile {
-		if w.Plugin == nil {
-			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: a plugin is nil")
-		}
-		name := w.Plugin.Name()
-		if name == "" || seen[name] {
-			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: plugin %q: want a name that no other has", name)
-		}
-		if w.Weight < 0 {
-			return nil, fmt.Errorf("scheduler: EngineOptions.Profile: plugin %s: weight %d: want 0 or more", name, w.Weight)
-		}
-		seen[name] = true
-		s := &pluginState{plugin: w.Plugin, weight: max(w.Weight, 1)}
-		s.pre, _ = w.Plugin.(PreFilterPlugin)
-		s.cluster, _ = w.Plugin.(ClusterPlugin)
-		s.filter, _ = w.Plugin.(FilterPlugin)
-		s.score, _ = w.Plugin.(ScorePlugin)
-		s.normalize, _ = w.Plugin.(Normalizer)
-		s.signer, _ = w.Plugin.(Signer)
-		s.hinter, _ = w.Plugin.(Hinter)
-		if sc, ok := w.Plugin.(Scoped); ok {
-			s.scope = sc.Scope()
-		}
-		s.leaveOut(w.Except)
-		e.profile = append(e.profile, s)
-	}
+	e.view.engine = e
 	return e, nil
 }
 
@@ -179,6 +137,7 @@ func (e *Engine) DeleteNode(name string) ClusterChange {
 // Assign puts a pod on a node, or moves or changes one that is assigned already. The node need not exist.
 func (e *Engine) Assign(pod *Pod, node string) {
 	e.Remove(pod.key())
+	e.Nominate(pod, "")
 	e.pods[pod.key()] = assigned{pod, node}
 	if n := e.byName[node]; n != nil {
 		n.put(pod)
@@ -232,5 +191,7 @@ func (e *Engine) Fork() *Engine {
 	}
 	*f.source = *e.source
 	f.view = e.view.fork(f.nodes)
+	f.view.engine = f
+	f.nominations = e.nominations.clone()
 	return f
 }

@@ -98,7 +98,12 @@ func cmpBool(a, b bool) int {
 
 // judges are the plugins that filter or score nodes, asked what they say of the pod first. One that rejects it for all nodes ends it.
 func (e *Engine) judges(pod *Pod, x *Explanation) (out []judged) {
-	for _, p := range e.profile {
+	prof := e.profileOf(pod)
+	if r := e.PreEnqueue(pod); r != nil {
+		x.Rejection = r
+		return nil
+	}
+	for _, p := range prof.plugins {
 		if p.pre == nil {
 			continue
 		}
@@ -107,7 +112,7 @@ func (e *Engine) judges(pod *Pod, x *Explanation) (out []judged) {
 			return nil
 		}
 	}
-	for _, p := range e.profile {
+	for _, p := range prof.plugins {
 		j := judged{p: p}
 		if p.cluster != nil && e.count > 0 {
 			var r *Rejection
@@ -115,6 +120,7 @@ func (e *Engine) judges(pod *Pod, x *Explanation) (out []judged) {
 				x.Rejection = named(r, p)
 				return nil
 			}
+			j.Judgement = j.Plain(e.view)
 		}
 		if p.filter != nil || p.score != nil || p.cluster != nil {
 			out = append(out, j)

@@ -37,6 +37,9 @@ func (s *PodSelector) matchesPod(pod *Pod) bool {
 	return !(s.Live && pod.Object.DeletionTimestamp != nil) && s.Labels.Matches(labels.Set(pod.Object.Labels))
 }
 
+// ID is the same for selectors that are the same.
+func (s *PodSelector) ID() string { return s.id }
+
 func (s *PodSelector) identify() {
 	var b strings.Builder
 	if s.Live {
@@ -60,11 +63,12 @@ type PodTerm struct {
 	PodSelector
 	TopologyKey string
 	Weight      int64 // of a preferred term
+
+	full string
 }
 
-func (t *PodTerm) key() string {
-	return strconv.FormatInt(t.Weight, 10) + " " + t.TopologyKey + " " + t.id
-}
+// ID is the same for terms that are the same.
+func (t *PodTerm) ID() string { return t.full }
 
 // TermKind distinguishes the four lists of terms.
 type TermKind int
@@ -117,6 +121,7 @@ func podTerm(pod *corev1.Pod, from *corev1.PodAffinityTerm, weight int64) PodTer
 		t.Namespaces = []string{pod.Namespace}
 	}
 	t.identify()
+	t.full = strconv.FormatInt(t.Weight, 10) + " " + t.TopologyKey + " " + t.id
 	return t
 }
 

@@ -59,11 +59,16 @@ type without struct {
 
 func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
 	j, r := w.ClusterPlugin.Prepare(pod, view)
+	var d DomainJudgement
+	if j.Domains != nil {
+		d = *j.Domains
+		j.Domains = &d
+	}
 	if w.except.Has(AtFilter) {
-		j.Filter = nil
+		j.Filter, d.Filter = nil, nil
 	}
 	if w.except.Has(AtScore) {
-		j.Scores = nil
+		j.Scores, d.Scores = nil, nil
 	}
 	if w.except.Has(AtPreFilter) {
 		r = nil
@@ -81,6 +86,27 @@ func (s *pluginState) leaveOut(except Points) {
 	}
 	if except.Has(AtScore) {
 		s.score, s.normalize = nil, nil
+	}
+	if except.Has(AtPreEnqueue) {
+		s.enqueue = nil
+	}
+	if except.Has(AtPostFilter) {
+		s.post = nil
+	}
+	if except.Has(AtReserve) {
+		s.reserve = nil
+	}
+	if except.Has(AtPermit) {
+		s.permit = nil
+	}
+	if except.Has(AtPreBind) {
+		s.preBind = nil
+	}
+	if except.Has(AtBind) {
+		s.bind = nil
+	}
+	if except.Has(AtPostBind) {
+		s.postBind = nil
 	}
 	if s.cluster != nil && except&(AtPreFilter|AtFilter|AtScore) != 0 {
 		s.cluster = without{s.cluster, except}

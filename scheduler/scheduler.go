@@ -87,7 +87,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if opts.Logger.GetSink() == nil {
 		opts.Logger = logr.Discard()
 	}
-	engine, err := NewEngine(EngineOptions{Profile: opts.Profile, Seed: opts.Seed})
+	engine, err := NewEngine(EngineOptions{Profile: opts.Profile, Profiles: opts.Profiles, Seed: opts.Seed})
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (s *Scheduler) decide() (*placed, *report, time.Time) {
 		return &placed{w: w, pod: w.pod, node: d.Node}, nil, time.Time{}
 	}
 	s.queue.fail(w, d.Plugins, now)
-	return nil, &report{pod: w.pod, message: message(&d), gated: len(w.pod.Object.Spec.SchedulingGates) > 0}, time.Time{}
+	return nil, &report{pod: w.pod, message: d.Message(), gated: len(w.pod.Object.Spec.SchedulingGates) > 0}, time.Time{}
 }
 
 func (s *Scheduler) kick() {

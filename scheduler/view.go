@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,8 @@ type Judgement struct {
 	Filter func(node *Node) *Rejection
 	// Scores sets the scores of all feasible nodes, each 0 to MaxScore. They are 0 when it is called.
 	Scores func(feasible []*Node, scores []int64)
+	// Domains says the same of topology domains, which is much faster where there are many nodes.
+	Domains *DomainJudgement
 }
 
 // View is the cluster as the engine knows it, in columns by Node.Index: what is counted here is kept up to date with every change, so that
@@ -35,11 +39,19 @@ type View struct {
 	domains    map[string]*Domains
 	counters   map[string]*counter
 	terms      [termKinds]map[string]*termCount
+	unused     int // terms that no pod has any more
 	clock      uint64
+	pdbs       map[string]*pdb
+	pdbOrder   []*pdb // by namespace and name; nil if it must be made anew
+	pdbVersion int
+	engine     *Engine
 }
 
 // maxCounters bounds how many selectors are counted at any time.
 const maxCounters = 2048
+
+// maxUnused bounds how many terms are remembered that no pod has.
+const maxUnused = 256
 
 // Domains are the topology domains of one key.
 type Domains struct {
@@ -61,12 +73,13 @@ type termCount struct {
 	term  PodTerm
 	on    []int32
 	total int
+	seen  bool // it had pods before
 }
 
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), owners: newOwners(),
-		domains: map[string]*Domains{}, counters: map[string]*counter{},
+		domains: map[string]*Domains{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
 	}
 	for k := range v.terms {
 		v.terms[k] = map[string]*termCount{}
@@ -81,6 +94,7 @@ func (v *View) fork(nodes []*Node) *View {
 	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.clone()
 	v.attached.fork(f)
 	f.owners = v.owners.clone()
+	f.pdbs = maps.Clone(v.pdbs)
 	for _, n := range nodes {
 		if n != nil {
 			for _, p := range n.pods {
@@ -194,6 +208,23 @@ func (c *counter) count(v *View, p *Pod, slot int, sign int32) {
 // Terms calls f for each different term of a kind that pods on nodes have, in no order, with the number of those pods on each node.
 func (v *View) Terms(kind TermKind, f func(term *PodTerm, on []int32)) {
 	for _, t := range v.terms[kind] {
+		if t.total > 0 {
+			t.on = grown(t.on, len(v.nodes))
+			f(&t.term, t.on)
+		}
+	}
+}
+
+// Matching calls f for each different term of a kind, of pods on nodes, that matches a pod, in the order of their IDs.
+func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on []int32)) {
+	var found []*termCount
+	for _, t := range v.terms[kind] {
+		if t.total > 0 && t.term.Matches(pod, v) {
+			found = append(found, t)
+		}
+	}
+	slices.SortFunc(found, func(a, b *termCount) int { return cmp.Compare(a.term.full, b.term.full) })
+	for _, t := range found {
 		t.on = grown(t.on, len(v.nodes))
 		f(&t.term, t.on)
 	}
@@ -232,7 +263,7 @@ func (v *View) put(p *Pod, slot int, sign int32) {
 }
 
 func (v *View) putTerm(in map[string]*termCount, term *PodTerm, slot int, sign int32) {
-	key := term.key()
+	key := term.full
 	t := in[key]
 	if t == nil {
 		t = &termCount{term: *term}
@@ -240,8 +271,23 @@ func (v *View) putTerm(in map[string]*termCount, term *PodTerm, slot int, sign i
 	}
 	t.on = grown(t.on, slot+1)
 	t.on[slot] += sign
-	if t.total += int(sign); t.total == 0 {
-		delete(in, key)
+	switch t.total += int(sign); {
+	case t.total == 0:
+		v.unused++
+	case t.total == 1 && sign > 0 && t.seen:
+		v.unused--
+	}
+	t.seen = true
+}
+
+// sweep forgets the terms that no pod has. They are kept for a while, for a pod may be back in a moment.
+func (v *View) sweep() {
+	if v.unused <= maxUnused {
+		return
+	}
+	v.unused = 0
+	for _, terms := range v.terms {
+		maps.DeleteFunc(terms, func(_ string, t *termCount) bool { return t.total == 0 })
 	}
 }
 

@@ -21,5 +21,6 @@ func Default() scheduler.Profile {
 		{Plugin: InterPodAffinity{}, Weight: 2},
 		{Plugin: NodeResourcesBalancedAllocation{}},
 		{Plugin: ImageLocality{}},
+		{Plugin: DefaultPreemption{}},
 	}
 }

@@ -13,8 +13,8 @@ type SchedulingGates struct{}
 // Name implements scheduler.Plugin.
 func (SchedulingGates) Name() string { return "SchedulingGates" }
 
-// PreFilter implements scheduler.PreFilterPlugin.
-func (SchedulingGates) PreFilter(pod *scheduler.Pod) *scheduler.Rejection {
+// PreEnqueue implements scheduler.PreEnqueuePlugin.
+func (SchedulingGates) PreEnqueue(pod *scheduler.Pod) *scheduler.Rejection {
 	if gates := pod.Object.Spec.SchedulingGates; len(gates) > 0 {
 		names := make([]string, len(gates))
 		for i := range gates {

@@ -3,6 +3,7 @@ package plugins
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -48,52 +49,40 @@ func NewInterPodAffinity(opts InterPodAffinityOptions) (InterPodAffinity, error)
 // Name implements scheduler.Plugin.
 func (InterPodAffinity) Name() string { return "InterPodAffinity" }
 
-// tally is a sum of pods, or of weights, by topology domain.
-type tally struct {
-	key     string
-	domains *scheduler.Domains
-	sums    []int64
+// sums are DomainSums, one for each topology key, of several terms each.
+type sums struct {
+	keys  []string
+	terms [][]counted
 }
 
-// tallies has one tally for each topology key.
-type tallies []tally
-
-// add counts pods by their nodes, weighted, and reports whether any counted.
-func (t *tallies) add(view *scheduler.View, key string, on []int32, weight int64) (any bool) {
-	i := 0
-	for ; i < len(*t) && (*t)[i].key != key; i++ {
-	}
-	if i == len(*t) {
-		d := view.Domains(key)
-		*t = append(*t, tally{key, d, make([]int64, d.Len)})
-	}
-	at := &(*t)[i]
-	for slot, n := range on {
-		if n != 0 && at.domains.Of[slot] >= 0 {
-			at.sums[at.domains.Of[slot]] += weight * int64(n)
-			any = true
-		}
-	}
-	return any
+// counted are the pods by node of one term.
+type counted struct {
+	on     []int32
+	weight int64
 }
 
-// of is the sum of the node's domain, and whether it is in one.
-func (t *tally) of(n *scheduler.Node) (int64, bool) {
-	id := t.domains.Of[n.Index()]
-	if id < 0 {
-		return 0, false
+// add counts pods by their nodes, weighted, and returns the place of the key's sum.
+func (s *sums) add(key string, on []int32, weight int64) int {
+	i := slices.Index(s.keys, key)
+	if i < 0 {
+		i = len(s.keys)
+		s.keys, s.terms = append(s.keys, key), append(s.terms, nil)
 	}
-	return t.sums[id], true
+	s.terms[i] = append(s.terms[i], counted{on, weight})
+	return i
 }
 
-// Prepare implements scheduler.ClusterPlugin.
-func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (scheduler.Judgement, *scheduler.Rejection) {
-	j := scheduler.Judgement{Filter: affinityFilter(pod, view)}
-	own := termsOf(pod)
-	if !p.ignoreExisting || len(own[scheduler.PreferredAffinity])+len(own[scheduler.PreferredAntiAffinity]) > 0 {
-		j.Scores = p.scores(pod, view)
+func (s *sums) appendTo(to []scheduler.DomainSum) []scheduler.DomainSum {
+	for i, key := range s.keys {
+		terms := s.terms[i]
+		to = append(to, scheduler.DomainSum{Key: key, Amount: func(n *scheduler.Node) (amount int64, counts bool) {
+			for _, t := range terms {
+				amount += t.weight * int64(t.on[n.Index()])
+			}
+			return amount, true
+		}})
 	}
-	return j, nil
+	return to
 }
 
 var noTerms scheduler.Terms
@@ -105,106 +94,115 @@ func termsOf(pod *scheduler.Pod) *scheduler.Terms {
 	return pod.Terms
 }
 
-func affinityFilter(pod *scheduler.Pod, view *scheduler.View) func(*scheduler.Node) *scheduler.Rejection {
-	var existing, near, away tallies
-	view.Terms(scheduler.RequiredAntiAffinity, func(t *scheduler.PodTerm, on []int32) {
-		if t.Matches(pod, view) {
-			existing.add(view, t.TopologyKey, on, 1)
-		}
-	})
-	own := termsOf(pod)
-	for i := range own[scheduler.RequiredAntiAffinity] {
-		t := &own[scheduler.RequiredAntiAffinity][i]
-		away.add(view, t.TopologyKey, view.Counts(t.PodSelector), 1)
+// Prepare implements scheduler.ClusterPlugin.
+func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
+	var id []byte
+	note := func(kind byte, t *scheduler.PodTerm) {
+		id = appendStrings(append(id, kind), t.ID())
 	}
-	first := false
+	var near, away, existing, scored sums
+	own := termsOf(pod)
+	first := false // the first pod of a group that wants to be together may go anywhere
 	if must := own[scheduler.RequiredAffinity]; len(must) > 0 {
 		all := make([]scheduler.PodSelector, len(must))
+		first = true
 		for i := range must {
 			all[i] = must[i].PodSelector
+			first = first && must[i].Matches(pod, view)
+			note('n', &must[i])
 		}
 		on := view.Counts(all...)
-		any, self := false, true
-		keys := map[string]bool{}
 		for i := range must {
-			self = self && must[i].Matches(pod, view)
-			if !keys[must[i].TopologyKey] {
-				keys[must[i].TopologyKey] = true
-				any = near.add(view, must[i].TopologyKey, on, 1) || any
+			if !slices.Contains(near.keys, must[i].TopologyKey) {
+				near.add(must[i].TopologyKey, on, 1)
 			}
 		}
-		// The first pod of a group that wants to be together may go anywhere.
-		first = !any && self
 	}
-	if len(existing)+len(near)+len(away) == 0 {
-		return nil
+	for i := range own[scheduler.RequiredAntiAffinity] {
+		t := &own[scheduler.RequiredAntiAffinity][i]
+		away.add(t.TopologyKey, view.Counts(t.PodSelector), 1)
+		note('a', t)
 	}
-	notNear := scheduler.Reject("node(s) didn't match pod affinity rules")
-	notAway := scheduler.RejectFull("node(s) didn't match pod anti-affinity rules")
-	kept := scheduler.RejectFull("node(s) didn't satisfy existing pods anti-affinity rules")
-	return func(n *scheduler.Node) *scheduler.Rejection {
-		for i := range near {
-			if sum, ok := near[i].of(n); !ok || sum == 0 && !first {
-				return notNear
-			}
-		}
-		for i := range away {
-			if sum, _ := away[i].of(n); sum > 0 {
-				return notAway
-			}
-		}
-		for i := range existing {
-			if sum, _ := existing[i].of(n); sum > 0 {
-				return kept
-			}
-		}
-		return nil
-	}
-}
-
-func (p InterPodAffinity) scores(pod *scheduler.Pod, view *scheduler.View) func([]*scheduler.Node, []int64) {
-	var sums tallies
-	any := false
-	own := termsOf(pod)
+	view.Matching(pod, scheduler.RequiredAntiAffinity, func(t *scheduler.PodTerm, on []int32) {
+		existing.add(t.TopologyKey, on, 1)
+		note('e', t)
+	})
+	others := !p.ignoreExisting || len(own[scheduler.PreferredAffinity])+len(own[scheduler.PreferredAntiAffinity]) > 0
 	prefer := func(kind scheduler.TermKind, sign int64) {
 		for i := range own[kind] {
 			t := &own[kind][i]
-			any = sums.add(view, t.TopologyKey, view.Counts(t.PodSelector), sign*t.Weight) || any
+			scored.add(t.TopologyKey, view.Counts(t.PodSelector), sign*t.Weight)
+			note(byte('0'+kind), t)
 		}
-		view.Terms(kind, func(t *scheduler.PodTerm, on []int32) {
-			if t.Matches(pod, view) {
-				any = sums.add(view, t.TopologyKey, on, sign*t.Weight) || any
-			}
+		if !others {
+			return
+		}
+		view.Matching(pod, kind, func(t *scheduler.PodTerm, on []int32) {
+			scored.add(t.TopologyKey, on, sign*t.Weight)
+			note(byte('5'+kind), t)
 		})
 	}
 	prefer(scheduler.PreferredAffinity, 1)
 	prefer(scheduler.PreferredAntiAffinity, -1)
-	if hard := 1 - p.lessHard; hard > 0 {
-		view.Terms(scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on []int32) {
-			if t.Matches(pod, view) {
-				any = sums.add(view, t.TopologyKey, on, hard) || any
-			}
+	if hard := 1 - p.lessHard; hard > 0 && others {
+		view.Matching(pod, scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on []int32) {
+			scored.add(t.TopologyKey, on, hard)
+			note('r', t)
 		})
 	}
-	if !any {
-		return nil
+	if len(id) == 0 {
+		return j, nil
 	}
-	return func(nodes []*scheduler.Node, scores []int64) {
-		for i, n := range nodes {
-			for j := range sums {
-				sum, _ := sums[j].of(n)
-				scores[i] += sum
+	j.Domains = &scheduler.DomainJudgement{ID: string(id)}
+	for _, s := range []*sums{&near, &away, &existing, &scored} {
+		j.Domains.Sums = s.appendTo(j.Domains.Sums)
+	}
+	nearEnd := len(near.keys)
+	awayEnd := nearEnd + len(away.keys)
+	filterEnd := awayEnd + len(existing.keys)
+	if filterEnd > 0 {
+		j.Domains.Filter = func(p *scheduler.Place) *scheduler.Rejection {
+			mayStart := first
+			for i := 0; i < nearEnd && mayStart; i++ {
+				mayStart = !p.Any(i)
 			}
-		}
-		least, greatest := scores[0], scores[0]
-		for _, v := range scores {
-			least, greatest = min(least, v), max(greatest, v)
-		}
-		for i, v := range scores {
-			scores[i] = 0
-			if greatest > least {
-				scores[i] = int64(scheduler.MaxScore * (float64(v-least) / float64(greatest-least)))
+			for i := range nearEnd {
+				if sum, ok := p.Sum(i); !ok || sum == 0 && !mayStart {
+					return scheduler.Reject("node(s) didn't match pod affinity rules")
+				}
 			}
+			for i := nearEnd; i < filterEnd; i++ {
+				if sum, _ := p.Sum(i); sum > 0 && i < awayEnd {
+					return scheduler.RejectFull("node(s) didn't match pod anti-affinity rules")
+				} else if sum > 0 {
+					return scheduler.RejectFull("node(s) didn't satisfy existing pods anti-affinity rules")
+				}
+			}
+			return nil
+		}
+	}
+	if len(scored.keys) > 0 {
+		end := len(j.Domains.Sums)
+		j.Domains.Scores = func(places []scheduler.Place, scores []int64) {
+			for k := range places {
+				for i := filterEnd; i < end; i++ {
+					sum, _ := places[k].Sum(i)
+					scores[k] += sum
+				}
+			}
+			spreadOut(scores)
+		}
+	}
+	return j, nil
+}
+
+// spreadOut maps scores to 0 to MaxScore, the least to 0; all are 0 if they are equal.
+func spreadOut(scores []int64) {
+	least, greatest := slices.Min(scores), slices.Max(scores)
+	for i, v := range scores {
+		scores[i] = 0
+		if greatest > least {
+			scores[i] = int64(scheduler.MaxScore * (float64(v-least) / float64(greatest-least)))
 		}
 	}
 }

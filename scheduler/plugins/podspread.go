@@ -20,18 +20,10 @@ type PodTopologySpread struct {
 // Name implements scheduler.Plugin.
 func (PodTopologySpread) Name() string { return "PodTopologySpread" }
 
-// spread is a constraint in one decision.
-type spread struct {
-	*scheduler.SpreadConstraint
-	domains *scheduler.Domains
-	on      []int32 // pods by node
-	sums    []int64 // pods by domain, of the nodes that count; -1: it has no such node
-}
-
 // Prepare implements scheduler.ClusterPlugin.
 func (p PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
-	inc := inclusion{pod: pod, constraints: pod.Spread, affine: map[int]bool{}}
-	if len(pod.Spread) == 0 {
+	all, lenient := pod.Spread, false
+	if len(all) == 0 {
 		if p.defaults != nil && len(*p.defaults) == 0 {
 			return j, nil
 		}
@@ -39,162 +31,179 @@ func (p PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j 
 		if !ok {
 			return j, nil
 		}
-		inc.constraints, inc.lenient = p.defaultConstraints(pod, siblings), p.defaults == nil
+		all, lenient = p.defaultConstraints(pod, siblings), p.defaults == nil
 	}
-	if hard := inc.count(view, true); len(hard) > 0 {
-		j.Filter = spreadFilter(hard)
+	var hard, soft []*scheduler.SpreadConstraint
+	for i := range all {
+		if all[i].Hard {
+			hard = append(hard, &all[i])
+		} else {
+			soft = append(soft, &all[i])
+		}
 	}
-	if soft := inc.count(view, false); len(soft) > 0 {
-		j.Scores = func(nodes []*scheduler.Node, scores []int64) { inc.scores(soft, nodes, scores) }
+	d := &scheduler.DomainJudgement{ID: spreadID(pod, all, lenient)}
+	for _, c := range hard {
+		d.Sums = append(d.Sums, spreadSum(pod, view, c, hard, false))
 	}
+	for _, c := range soft {
+		must := soft
+		if lenient {
+			must = nil
+		}
+		d.Sums = append(d.Sums, spreadSum(pod, view, c, must, true))
+	}
+	if len(hard) > 0 {
+		d.Filter = func(p *scheduler.Place) *scheduler.Rejection { return spreadFilter(hard, p) }
+	}
+	if len(soft) > 0 {
+		d.Scores = func(places []scheduler.Place, scores []int64) {
+			softSpread{soft, len(hard), lenient}.scores(places, scores)
+		}
+	}
+	j.Domains = d
 	return j, nil
 }
 
-// inclusion decides which nodes count.
-type inclusion struct {
-	pod         *scheduler.Pod
-	constraints []scheduler.SpreadConstraint
-	lenient     bool         // nodes count that lack some of the topology keys
-	affine      map[int]bool // by node index
-}
-
-func (i *inclusion) counts(c *scheduler.SpreadConstraint, n *scheduler.Node) bool {
-	if c.HonorAffinity && i.pod.Affinity != nil {
-		ok, known := i.affine[n.Index()]
-		if !known {
-			match, err := i.pod.Affinity.Match(n.Object)
-			ok = err == nil && match
-			i.affine[n.Index()] = ok
-		}
-		if !ok {
-			return false
-		}
+// spreadID says on what the sums depend: the constraints, and of the pod what decides which nodes count.
+func spreadID(pod *scheduler.Pod, all []scheduler.SpreadConstraint, lenient bool) string {
+	var id []byte
+	if lenient {
+		id = append(id, 'l')
 	}
-	return !c.HonorTaints || TaintToleration{}.Filter(i.pod, n) == nil
-}
-
-// count sums up the pods by domain for the hard or the soft constraints. Only nodes with all of their topology keys count.
-func (i *inclusion) count(view *scheduler.View, hard bool) (out []spread) {
-	for k := range i.constraints {
-		if c := &i.constraints[k]; c.Hard == hard {
-			s := spread{SpreadConstraint: c, domains: view.Domains(c.TopologyKey), on: view.Counts(c.Selector)}
-			s.sums = make([]int64, s.domains.Len)
-			for id := range s.sums {
-				s.sums[id] = -1
-			}
-			out = append(out, s)
-		}
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	for slot, n := range view.Nodes() {
-		if n == nil || !i.lenient && !keyed(out, slot) {
-			continue
-		}
-		for k := range out {
-			s := &out[k]
-			if id := s.domains.Of[slot]; id >= 0 && i.counts(s.SpreadConstraint, n) {
-				s.sums[id] = max(s.sums[id], 0) + int64(s.on[slot])
-			}
-		}
-	}
-	return out
-}
-
-func keyed(all []spread, slot int) bool {
+	affinity, taints := false, false
 	for i := range all {
-		if all[i].domains.Of[slot] < 0 {
+		c := &all[i]
+		id = appendStrings(id, c.TopologyKey, c.Selector.ID())
+		id = append(id, flag(c.Hard), flag(c.HonorAffinity), flag(c.HonorTaints))
+		affinity, taints = affinity || c.HonorAffinity, taints || c.HonorTaints
+	}
+	if affinity && pod.Affinity != nil {
+		id = NodeAffinity{}.Sign(pod, id)
+	}
+	if taints {
+		id = TaintToleration{}.Sign(pod, id)
+	}
+	return string(id)
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// spreadSum counts pods by domain, on nodes with all the topology keys in must. Soft constraints over hosts count by node.
+func spreadSum(pod *scheduler.Pod, view *scheduler.View, c *scheduler.SpreadConstraint, must []*scheduler.SpreadConstraint, soft bool) scheduler.DomainSum {
+	on := view.Counts(c.Selector)
+	host := soft && c.TopologyKey == corev1.LabelHostname
+	s := scheduler.DomainSum{Key: c.TopologyKey, Apart: soft}
+	if host {
+		s.Key = ""
+	}
+	s.Amount = func(n *scheduler.Node) (int64, bool) {
+		if host {
+			_, ok := n.Object.Labels[c.TopologyKey]
+			return int64(on[n.Index()]), ok
+		}
+		for _, m := range must {
+			if _, ok := n.Object.Labels[m.TopologyKey]; !ok {
+				return 0, false
+			}
+		}
+		if !includes(pod, c, n) {
+			return 0, false
+		}
+		return int64(on[n.Index()]), true
+	}
+	return s
+}
+
+func includes(pod *scheduler.Pod, c *scheduler.SpreadConstraint, n *scheduler.Node) bool {
+	if c.HonorAffinity && pod.Affinity != nil {
+		if ok, err := pod.Affinity.Match(n.Object); err != nil || !ok {
 			return false
 		}
 	}
-	return true
+	return !c.HonorTaints || TaintToleration{}.Filter(pod, n) == nil
 }
 
-func spreadFilter(hard []spread) func(*scheduler.Node) *scheduler.Rejection {
-	least := make([]int64, len(hard))
-	for i := range hard {
-		seen := int64(0)
-		least[i] = math.MaxInt64
-		for _, n := range hard[i].sums {
-			if n >= 0 {
-				seen++
-				least[i] = min(least[i], n)
-			}
+func spreadFilter(hard []*scheduler.SpreadConstraint, p *scheduler.Place) *scheduler.Rejection {
+	for i, c := range hard {
+		there, ok := p.Sum(i)
+		if !ok {
+			return scheduler.Reject("node(s) didn't match pod topology spread constraints (missing required label)")
 		}
-		if seen < hard[i].MinDomains {
-			least[i] = 0
+		least, domains := p.Least(i)
+		if int64(domains) < c.MinDomains {
+			least = 0
+		}
+		if c.Self {
+			there++
+		}
+		if there-least > c.MaxSkew {
+			return scheduler.RejectFull("node(s) didn't match pod topology spread constraints")
 		}
 	}
-	missing := scheduler.Reject("node(s) didn't match pod topology spread constraints (missing required label)")
-	skewed := scheduler.RejectFull("node(s) didn't match pod topology spread constraints")
-	return func(n *scheduler.Node) *scheduler.Rejection {
-		for i := range hard {
-			c := &hard[i]
-			id := c.domains.Of[n.Index()]
-			if id < 0 {
-				return missing
-			}
-			there := max(c.sums[id], 0)
-			if c.Self {
-				there++
-			}
-			if there-least[i] > c.MaxSkew {
-				return skewed
-			}
-		}
-		return nil
-	}
+	return nil
 }
 
-// scores gives the nodes whose domains have fewest pods the most. A constraint counts for more the more domains it has.
-func (inc *inclusion) scores(soft []spread, nodes []*scheduler.Node, scores []int64) {
-	ignored := func(n *scheduler.Node) bool { return !inc.lenient && !keyed(soft, n.Index()) }
-	candidates := 0
-	for _, n := range nodes {
-		if !ignored(n) {
-			candidates++
+// softSpread scores by the constraints that aren't hard, whose sums begin at first.
+type softSpread struct {
+	constraints []*scheduler.SpreadConstraint
+	first       int
+	lenient     bool // nodes count that lack some of the topology keys
+}
+
+func (s softSpread) ignores(p *scheduler.Place) bool {
+	for i := range s.constraints {
+		if _, ok := p.Sum(s.first + i); !ok && !s.lenient {
+			return true
 		}
 	}
-	weights := make([]float64, len(soft))
-	for i := range soft {
-		size := candidates
-		if soft[i].TopologyKey != corev1.LabelHostname {
-			size = 0
-			seen := make([]bool, soft[i].domains.Len+1) // the nodes without domain are one, too
-			for _, n := range nodes {
-				if id := soft[i].domains.Of[n.Index()]; !ignored(n) && !seen[id+1] {
-					seen[id+1] = true
-					size++
-				}
-			}
+	return false
+}
+
+// weight of a constraint: the more domains there are, the more it counts.
+func (s softSpread) weight(i int, places []scheduler.Place) float64 {
+	size := 0
+	seen := map[int]bool{} // the nodes without domain are one, too
+	for k := range places {
+		p := &places[k]
+		switch {
+		case s.ignores(p):
+		case s.constraints[i].TopologyKey == corev1.LabelHostname:
+			size += p.Nodes
+		case !seen[p.Domain(s.first+i)]:
+			seen[p.Domain(s.first+i)] = true
+			size++
 		}
-		weights[i] = math.Log(float64(size + 2))
+	}
+	return math.Log(float64(size + 2))
+}
+
+func (s softSpread) scores(places []scheduler.Place, scores []int64) {
+	weights := make([]float64, len(s.constraints))
+	for i := range weights {
+		weights[i] = s.weight(i, places)
 	}
 	least, greatest := int64(math.MaxInt64), int64(math.MinInt64)
-	for k, n := range nodes {
-		if ignored(n) {
+	for k := range places {
+		if s.ignores(&places[k]) {
 			continue
 		}
 		var score float64
-		for i := range soft {
-			c := &soft[i]
-			id := c.domains.Of[n.Index()]
-			if id < 0 {
-				continue
+		for i, c := range s.constraints {
+			if there, ok := places[k].Sum(s.first + i); ok {
+				score += float64(float64(there)*weights[i]) + float64(c.MaxSkew-1) // not fused, to be the same on all machines
 			}
-			there := max(c.sums[id], 0)
-			if c.TopologyKey == corev1.LabelHostname {
-				there = int64(c.on[n.Index()])
-			}
-			score += float64(float64(there)*weights[i]) + float64(c.MaxSkew-1) // not fused, to be the same on all machines
 		}
 		scores[k] = int64(math.Round(score))
 		least, greatest = min(least, scores[k]), max(greatest, scores[k])
 	}
-	for k, n := range nodes {
+	for k := range places {
 		switch {
-		case ignored(n):
+		case s.ignores(&places[k]):
 			scores[k] = 0
 		case greatest == 0:
 			scores[k] = scheduler.MaxScore

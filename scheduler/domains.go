@@ -1,0 +1,262 @@
+package scheduler
+
+// DomainJudgement is a Judgement in terms of sums over topology domains. The engine keeps the sums up to date between decisions, and asks for
+// classes of nodes, not for each node: a decision's cost then grows with the number of domains and of different sums, not with that of nodes.
+type DomainJudgement struct {
+	// ID is the same for two judgements only if their Sums are: of the same keys, with the same amounts for every node.
+	ID   string
+	Sums []DomainSum
+	// Filter returns nil if the nodes of the place can take the pod. It may be nil.
+	Filter func(p *Place) *Rejection
+	// Scores sets the scores of all feasible places, each 0 to MaxScore. They are 0 when it is called. It may be nil.
+	Scores func(feasible []Place, scores []int64)
+}
+
+// DomainSum adds up what nodes bring in, by topology domain.
+type DomainSum struct {
+	// Key is the label of nodes whose values are the domains. With "" each node is its own domain.
+	Key string
+	// Apart: nodes of different domains are in different places, however many domains there are.
+	Apart bool
+	// Amount is what a node adds, and whether it counts at all. It depends on the node object and on the pods on that node, and on nothing else.
+	Amount func(n *Node) (amount int64, counts bool)
+}
+
+// Place stands for feasible nodes between which a DomainJudgement sees no difference.
+type Place struct {
+	// Nodes is how many they are.
+	Nodes int
+
+	x    *index
+	slot int32 // one of them
+	off  int   // of the judgement's first sum
+}
+
+// Sum is the i-th sum for the place's domain, and whether it is in one. For a sum without key, ok says whether the nodes count.
+func (p *Place) Sum(i int) (sum int64, ok bool) {
+	d := &p.x.sums[p.off+i]
+	dom := d.of[p.slot]
+	if dom < 0 {
+		return 0, false
+	}
+	if d.key == "" {
+		return d.sums[dom], d.counted[dom] > 0
+	}
+	return d.sums[dom], true
+}
+
+// Domain identifies the place's domain of the i-th sum, which must be one with Apart: -1 for none.
+func (p *Place) Domain(i int) int { return int(p.x.sums[p.off+i].of[p.slot]) }
+
+// Least is the least of the i-th sum over all domains with a node that counts, and how many those are.
+func (p *Place) Least(i int) (least int64, domains int) { return p.x.sums[p.off+i].least() }
+
+// Any reports whether the i-th sum is other than 0 in any domain.
+func (p *Place) Any(i int) bool { return p.x.sums[p.off+i].nonzero > 0 }
+
+// domainSum is the state of a DomainSum.
+type domainSum struct {
+	key     string
+	coarse  bool     // domains themselves tell classes apart; else their sums do
+	domains *Domains // nil without key
+	of      []int32  // the domain by slot, as counted here
+	part    []int64  // the amount by slot
+	counts  []bool   // by slot
+	sums    []int64  // by domain
+	counted []int32  // nodes that count, by domain
+	nonzero int      // domains with another sum than 0
+	values  map[int64]int32
+	// head, next and prev link the slots of each domain, where it isn't coarse.
+	head, next, prev []int32
+}
+
+func newDomainSum(s *DomainSum, v *View) domainSum {
+	d := domainSum{key: s.Key, values: map[int64]int32{}}
+	if s.Key != "" {
+		d.domains = v.Domains(s.Key)
+		d.coarse = s.Apart || coarse(d.domains.Len, len(v.nodes))
+	}
+	return d
+}
+
+// coarse: with few domains each has many nodes, which would all change their class with each of its sums.
+func coarse(domains, nodes int) bool { return domains*domains <= nodes }
+
+// stale reports that the state must be built anew: other domains, or far more of them.
+func (d *domainSum) stale(s *DomainSum, v *View) bool {
+	if d.key == "" {
+		return false
+	}
+	now := v.Domains(d.key)
+	return now != d.domains || d.coarse && !s.Apart && !coarse(now.Len/2, len(v.nodes)) || !d.coarse && coarse(2*now.Len, len(v.nodes))
+}
+
+// set counts a node anew; n is nil if there is none. It reports whether the sum of the domain changed that it is in.
+func (d *domainSum) set(s *DomainSum, slot int32, n *Node) (changed bool) {
+	for int(slot) >= len(d.of) {
+		d.of, d.part, d.counts = append(d.of, -1), append(d.part, 0), append(d.counts, false)
+		if !d.coarse {
+			d.next, d.prev = append(d.next, -1), append(d.prev, -1)
+		}
+	}
+	dom, part, counts := int32(-1), int64(0), false
+	if n != nil {
+		if d.domains != nil {
+			dom = d.domains.Of[slot]
+		} else {
+			dom = slot
+		}
+		if dom >= 0 {
+			part, counts = s.Amount(n)
+		}
+	}
+	if old := d.of[slot]; old != dom {
+		d.leave(slot, old)
+		d.add(old, -d.part[slot], -one(d.counts[slot]))
+		d.of[slot] = dom
+		d.add(dom, part, one(counts))
+		d.join(slot, dom)
+		changed = true
+	} else if d.part[slot] != part || d.counts[slot] != counts {
+		d.add(dom, part-d.part[slot], one(counts)-one(d.counts[slot]))
+		changed = true
+	}
+	d.part[slot], d.counts[slot] = part, counts
+	return changed
+}
+
+func one(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (d *domainSum) add(dom int32, amount int64, nodes int32) {
+	if dom < 0 {
+		return
+	}
+	for int(dom) >= len(d.sums) {
+		d.sums, d.counted = append(d.sums, 0), append(d.counted, 0)
+	}
+	d.value(dom, -1)
+	if d.sums[dom] != 0 {
+		d.nonzero--
+	}
+	d.sums[dom] += amount
+	d.counted[dom] += nodes
+	if d.sums[dom] != 0 {
+		d.nonzero++
+	}
+	d.value(dom, 1)
+}
+
+func (d *domainSum) value(dom int32, sign int32) {
+	if d.counted[dom] == 0 {
+		return
+	}
+	v := d.sums[dom]
+	if d.values[v] += sign; d.values[v] == 0 {
+		delete(d.values, v)
+	}
+}
+
+func (d *domainSum) least() (least int64, domains int) {
+	first := true
+	for v, n := range d.values {
+		if domains += int(n); first || v < least {
+			least, first = v, false
+		}
+	}
+	return least, domains
+}
+
+func (d *domainSum) join(slot, dom int32) {
+	if d.coarse || dom < 0 {
+		return
+	}
+	for int(dom) >= len(d.head) {
+		d.head = append(d.head, -1)
+	}
+	d.prev[slot], d.next[slot] = -1, d.head[dom]
+	if h := d.head[dom]; h >= 0 {
+		d.prev[h] = slot
+	}
+	d.head[dom] = slot
+}
+
+func (d *domainSum) leave(slot, dom int32) {
+	if d.coarse || dom < 0 {
+		return
+	}
+	if p := d.prev[slot]; p >= 0 {
+		d.next[p] = d.next[slot]
+	} else {
+		d.head[dom] = d.next[slot]
+	}
+	if n := d.next[slot]; n >= 0 {
+		d.prev[n] = d.prev[slot]
+	}
+}
+
+// feature is what tells the node's class from others.
+func (d *domainSum) feature(slot int32) int64 {
+	dom := d.of[slot]
+	switch {
+	case dom < 0 || d.key == "" && d.counted[dom] == 0:
+		return noFeature
+	case d.coarse:
+		return int64(dom)
+	}
+	return d.sums[dom]
+}
+
+const noFeature = -1 << 62
+
+// Plain is the same judgement without Domains: each node is asked for, by sums made anew.
+func (j Judgement) Plain(v *View) Judgement {
+	if j.Domains == nil {
+		return j
+	}
+	x := newSums([]judged{{Judgement: j}}, v)
+	plain := Judgement{Filter: j.Filter, Scores: j.Scores}
+	if j.Domains.Filter != nil {
+		plain.Filter = func(n *Node) *Rejection {
+			if r := j.Domains.Filter(&Place{Nodes: 1, x: x, slot: int32(n.slot)}); r != nil || j.Filter == nil {
+				return r
+			}
+			return j.Filter(n)
+		}
+	}
+	if j.Domains.Scores != nil {
+		plain.Scores = func(feasible []*Node, scores []int64) {
+			places := make([]Place, len(feasible))
+			for i, n := range feasible {
+				places[i] = Place{Nodes: 1, x: x, slot: int32(n.slot)}
+			}
+			j.Domains.Scores(places, scores)
+			if j.Scores == nil {
+				return
+			}
+			own := make([]int64, len(scores))
+			j.Scores(feasible, own)
+			for i, s := range own {
+				scores[i] += s
+			}
+		}
+	}
+	return plain
+}
+
+// newSums is an index of sums alone.
+func newSums(js []judged, v *View) *index {
+	x := &index{pos: -1}
+	eachSum(js, func(_ int, s *DomainSum) bool {
+		x.sums = append(x.sums, newDomainSum(s, v))
+		return true
+	})
+	for slot := range v.nodes {
+		tally(x, js, v.nodes, int32(slot), nil)
+	}
+	return x
+}

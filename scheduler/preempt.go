@@ -1,0 +1,231 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Trial asks what would be if pods were removed from a node. Until End nothing else may be asked of the engine.
+type Trial struct {
+	e       *Engine
+	prof    *profile
+	pod     *Pod
+	node    *Node
+	removed []*Pod
+}
+
+// Try begins a trial.
+func (v *View) Try(pod *Pod, node *Node) *Trial {
+	return &Trial{e: v.engine, prof: v.engine.profileOf(pod), pod: pod, node: node}
+}
+
+// Remove takes a pod off the node for now.
+func (t *Trial) Remove(p *Pod) {
+	t.node.take(p)
+	t.e.view.put(p, t.node.slot, -1)
+	t.removed = append(t.removed, p)
+}
+
+// Restore puts a removed pod back.
+func (t *Trial) Restore(p *Pod) {
+	t.removed = slices.DeleteFunc(t.removed, func(o *Pod) bool { return o == p })
+	t.node.put(p)
+	t.e.view.put(p, t.node.slot, 1)
+}
+
+// Fits returns nil if the pod can run on the node as it is now, as far as all filters go, with the pods nominated for it and without.
+func (t *Trial) Fits() *Rejection { return t.e.check(t.prof, t.pod, t.node) }
+
+// End puts everything back.
+func (t *Trial) End() {
+	for len(t.removed) > 0 {
+		t.Restore(t.removed[len(t.removed)-1])
+	}
+}
+
+// Candidate is a node on which room could be made.
+type Candidate struct {
+	Node string
+	// Victims are the fewest pods to remove, the most important first, and Violations how many of them no PodDisruptionBudget lets go.
+	Victims    []*Pod
+	Violations int
+	// Refused says why there is no room to be made; then there are no victims.
+	Refused *Rejection
+}
+
+// candidates are kept for the pods of one signature and priority.
+type candidates struct {
+	pos, pdbs int
+	priority  int32
+	by        []Candidate
+	known     []bool
+}
+
+// Candidates looks, on each node that rejected a pod resolvably, for pods of lower priority whose removal would let it in.
+// Those of PodDisruptionBudgets that allow no more are spared where it is possible, then the more important ones.
+func (v *View) Candidates(pod *Pod, failed *Decision) []Candidate {
+	e := v.engine
+	prof := e.profileOf(pod)
+	out := make([]Candidate, 0, len(failed.Resolvable))
+	keep := e.keptCandidates(prof, pod)
+	for _, name := range failed.Resolvable {
+		n := e.byName[name]
+		if n == nil {
+			continue
+		}
+		if keep == nil {
+			out = append(out, v.candidate(pod, n))
+			continue
+		}
+		if !keep.known[n.slot] {
+			keep.by[n.slot], keep.known[n.slot] = v.candidate(pod, n), true
+		}
+		out = append(out, keep.by[n.slot])
+	}
+	return out
+}
+
+// keptCandidates returns what is known from before, brought up to date; nil if the pod is one whose candidates depend on other nodes.
+func (e *Engine) keptCandidates(prof *profile, pod *Pod) *candidates {
+	if prof.uncachedFilter {
+		return nil
+	}
+	js, _, r := e.judge(prof, pod, nil)
+	if r != nil || slices.ContainsFunc(js, func(j judged) bool {
+		return j.Filter != nil || j.Domains != nil && j.Domains.Filter != nil
+	}) {
+		return nil
+	}
+	a := e.answersFor(prof, pod)
+	c := a.candidates
+	if c == nil || c.pdbs != e.view.pdbVersion || c.priority != pod.Priority {
+		c = &candidates{pos: -1, pdbs: e.view.pdbVersion, priority: pod.Priority}
+		a.candidates = c
+	}
+	for len(c.by) < len(e.nodes) {
+		c.by, c.known = append(c.by, Candidate{}), append(c.known, false)
+	}
+	if changes, ok := e.log.since(c.pos); ok {
+		for _, ch := range changes {
+			c.known[ch.slot] = false
+		}
+	} else {
+		clear(c.known)
+	}
+	c.pos = e.log.end()
+	return c
+}
+
+// candidate finds the victims on one node.
+func (v *View) candidate(pod *Pod, n *Node) Candidate {
+	c := Candidate{Node: n.Object.Name}
+	var lower []*Pod
+	for _, p := range n.pods {
+		if p.Priority < pod.Priority {
+			lower = append(lower, p)
+		}
+	}
+	if len(lower) == 0 {
+		c.Refused = noVictims
+		return c
+	}
+	slices.SortFunc(lower, MoreImportant)
+	t := v.Try(pod, n)
+	defer t.End()
+	for _, p := range lower {
+		t.Remove(p)
+	}
+	if c.Refused = t.Fits(); c.Refused != nil {
+		return c
+	}
+	violating := v.violating(lower)
+	for _, spare := range []bool{true, false} {
+		for _, p := range lower {
+			if violating[p] != spare {
+				continue
+			}
+			t.Restore(p)
+			if t.Fits() == nil {
+				continue
+			}
+			t.Remove(p)
+			c.Victims = append(c.Victims, p)
+			if spare {
+				c.Violations++
+			}
+		}
+	}
+	slices.SortFunc(c.Victims, MoreImportant)
+	return c
+}
+
+var noVictims = RejectFull("No preemption victims found for incoming pod")
+
+// MoreImportant orders pods by descending importance: those of higher priority first, then those that started first.
+func MoreImportant(a, b *Pod) int {
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Started().Compare(b.Started()), cmp.Compare(a.key(), b.key()))
+}
+
+// farFuture is when pods start that haven't.
+var farFuture = time.Unix(1<<40, 0)
+
+// Started is when the kubelet first saw the pod; a time far in the future if it hasn't.
+func (p *Pod) Started() time.Time {
+	if s := p.Object.Status.StartTime; s != nil {
+		return s.Time
+	}
+	return farFuture
+}
+
+// PreemptedByScheduler reports whether the pod is on its way out to make room for another.
+func (p *Pod) PreemptedByScheduler() bool {
+	if p.Object.DeletionTimestamp == nil {
+		return false
+	}
+	i := slices.IndexFunc(p.Object.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
+	if i < 0 {
+		return false
+	}
+	c := &p.Object.Status.Conditions[i]
+	return c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler
+}
+
+// Preempt asks the PostFilterPlugins how room could be made for a pod that Decide found none for, and adds what they say to the decision.
+// It changes nothing: victims are to be removed by the caller, who should Nominate the pod for the node. The result is nil if there is nothing to
+// be done; with an empty Node the pod's nomination is to be given up.
+func (e *Engine) Preempt(pod *Pod, d *Decision) *Preemption {
+	prof := e.profileOf(pod)
+	if prof == nil || d.Fits() || e.count == 0 {
+		return &Preemption{}
+	}
+	var last *Preemption
+	var messages []string
+	any := false
+	for _, s := range prof.plugins {
+		if s.post == nil {
+			continue
+		}
+		any = true
+		p, message := s.post.PostFilter(pod, e.view, d)
+		if p != nil {
+			p.Plugin = s.name
+			if p.Node != "" {
+				d.PostFilter = message
+				return p
+			}
+			last = p
+		}
+		if message != "" {
+			messages = append(messages, message)
+		}
+	}
+	if !any {
+		return &Preemption{}
+	}
+	d.PostFilter = strings.Join(messages, ", ")
+	return last
+}
