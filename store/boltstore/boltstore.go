@@ -31,7 +31,7 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("boltstore: %s is damaged or not a Keelson store: %s: %s", e.Path, e.Where, e.What)
 }
 
-// Store is a store.Store in one file.
+// Store is a store.Store in a file and, while it is open, its log.
 type Store struct {
 	opts Options
 	path string
@@ -41,7 +41,7 @@ type Store struct {
 	view    atomic.Pointer[view]
 	tail    tail
 	old     oldTrees
-	overlay overlay // relaxed commits that are not on disk
+	overlay overlay // commits that are not in the file
 
 	mu      sync.Mutex
 	closed  bool
@@ -49,17 +49,28 @@ type Store struct {
 	running bool // there is a goroutine in run
 	kicked  chan struct{}
 	calls   sync.WaitGroup // reads and commits; Close waits for them
-	writer  sync.WaitGroup // the goroutine in run
+	writer  sync.WaitGroup // the goroutine in run, and that of upkeep
+
+	hurry atomic.Bool // the goroutine in run waits for upkeep
+	file  *boltFile   // belongs to upkeep while that goes on, else to the goroutine in run
 
 	// What follows belongs to the goroutine in run.
-	swept     int64     // obsolete records up to here are gone
-	sweepAt   time.Time // when to go on with that if nothing else comes
-	unsettled *pending  // what a commit of unknown outcome has led to
-	unflushed []encoded // relaxed commits that are not on disk
-	flushAt   time.Time // when they have to be
-	reserved  int64     // relaxed commits may use revisions up to here
-	sizes     sizes     // bytes of records by revision
-	broken    error     // why nothing can be written any more
+	log            *wal      // nil until the first commit
+	epoch          int64     // of the log, 0 before there is one
+	logged         int64     // the newest revision in the log; later ones are of relaxed commits
+	needed         int64     // the first segment that is needed beside the file
+	buf            []byte    // for frames
+	unsettled      *pending  // what a frame of unknown outcome leads to
+	unflushedBytes int       // of relaxed commits that are not in the log
+	flushAt        time.Time // when they have to be
+	reserved       int64     // relaxed commits may use revisions up to here
+	sizes          sizes     // bytes of records by revision
+	garbage        int64     // bytes of records that are no longer history and perhaps not swept
+	upkeep         *upkeep   // what goes on with the file, if anything
+	choresAt       time.Time // when to bring the file up to date if nothing else comes
+	fileRev        int64     // as s.file has them when no upkeep goes on
+	fileSwept      int64
+	broken         error // why nothing can be written any more
 }
 
 // view is one published revision of the store; it is immutable.
@@ -111,6 +122,9 @@ func (s *Store) Get(ctx context.Context, key string, rev int64) (store.GetResult
 			return store.GetResult{Revision: at}, nil
 		}
 		kv := store.KV{Key: key, CreateRevision: r.create, ModRevision: r.mod}
+		if kv.Value, ok = s.overlay.get(r); ok {
+			return store.GetResult{KV: &kv, Revision: at}, nil
+		}
 		err = s.read(func(b *bbolt.Bucket) error {
 			kv.Value, err = s.value(b, r)
 			return err
@@ -225,8 +239,10 @@ func (s *Store) retry(err error, at int64, r ref) error {
 	return s.damaged(r, "the record is missing")
 }
 
-func (s *Store) damaged(r ref, what string) error {
-	return &DamageError{Path: s.path, Where: fmt.Sprintf("revision %d, record %d", r.mod, r.index), What: what}
+func (s *Store) damaged(r ref, what string) error { return damagedRecord(s.path, r, what) }
+
+func damagedRecord(path string, r ref, what string) error {
+	return &DamageError{Path: path, Where: fmt.Sprintf("revision %d, record %d", r.mod, r.index), What: what}
 }
 
 // at returns the state at rev.

@@ -15,16 +15,12 @@ import (
 )
 
 const (
-	// What a transaction takes at most, so that its memory and its time are bounded.
+	// What a frame of the log takes at most, so that its memory and its time are bounded.
 	maxBatch      = 4096
 	maxBatchBytes = 32 << 20
-	// maxUnflushed is how many relaxed commits wait for the disk before new ones do too.
-	maxUnflushed = 1 << 16
-	// sweepChunk is how many obsolete records are swept at once, beside a commit if there are so
-	// many. It costs rewriting the pages that they are in, the fewer the more at a time.
-	sweepChunk = 2048
-	// sweepAfter is how long nothing is committed before what is obsolete is swept on its own.
-	sweepAfter = 50 * time.Millisecond
+	// How many relaxed commits, and how many bytes of them, wait for the disk before new ones do too.
+	maxUnflushed      = 1 << 16
+	maxUnflushedBytes = 32 << 20
 	// reserveAhead is how many revisions are reserved at once for relaxed commits.
 	reserveAhead = 1 << 20
 )
@@ -53,13 +49,15 @@ type result struct {
 	err error
 }
 
-// encoded is a record to be written.
+// encoded is a record to be written. Its value is the caller's.
 type encoded struct {
 	record
-	key  string
-	val  []byte
-	data []byte
+	key string
+	val []byte
 }
+
+// size is about how many bytes the record takes in the file.
+func (e *encoded) size() int64 { return int64(len(e.key) + len(e.val) + recordKeyLen + 24) }
 
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
@@ -70,6 +68,9 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 	for i := range ops {
 		r.bytes += len(ops[i].Key) + len(ops[i].Value)
 		r.relaxed = r.relaxed && s.opts.relaxed(ops[i].Key)
+	}
+	if r.bytes+len(ops)*256 > maxFrame {
+		return 0, fmt.Errorf("%w: a commit of %d bytes, at most %d are possible", store.ErrInvalid, r.bytes, maxFrame)
 	}
 	return s.submit(ctx, r)
 }
@@ -143,8 +144,9 @@ func (s *Store) kick() {
 func (s *Store) run() {
 	defer s.writer.Done()
 	for {
-		// Those that have just been answered get to queue up again, and share the next transaction.
+		// Those that have just been answered get to queue up again, and share the next sync.
 		runtime.Gosched()
+		s.reap()
 		s.mu.Lock()
 		n, bytes := 0, 0
 		for n < len(s.queue) && n < maxBatch && bytes < maxBatchBytes {
@@ -163,23 +165,26 @@ func (s *Store) run() {
 		switch {
 		case n > 0:
 			s.processAll(batch)
-			s.sweepAt = time.Now().Add(sweepAfter)
+			s.choresAt = time.Now().Add(idleAfter)
 		case !s.await(at):
-		case !s.flushAt.After(at) && len(s.unflushed) > 0:
+		case s.relaxedWait() && !s.flushAt.After(at):
 			s.process(nil)
 		default:
-			s.sweepIdle()
+			s.idle()
 		}
 	}
 }
 
+// relaxedWait reports whether relaxed commits wait for the disk.
+func (s *Store) relaxedWait() bool { return s.view.Load().rev > s.logged }
+
 // chores returns when there is something to be done besides answering requests, if there is.
 func (s *Store) chores() (at time.Time, more bool) {
-	if len(s.unflushed) > 0 {
+	if s.relaxedWait() {
 		at, more = s.flushAt, true
 	}
-	if s.swept < s.view.Load().floor && s.broken == nil && (!more || s.sweepAt.Before(at)) {
-		at, more = s.sweepAt, true
+	if s.upkeep == nil && s.behind() && (!more || s.choresAt.Before(at)) {
+		at, more = s.choresAt, true
 	}
 	return at, more
 }
@@ -231,7 +236,16 @@ func (s *Store) processAll(reqs []*request) {
 	}
 }
 
-// process answers the requests with at most one transaction.
+// pending is what a frame leads to once it is known to be durable.
+type pending struct {
+	frame  frame
+	bytes  []byte // of the frame, as frame.begin has begun it
+	view   *view
+	recs   [][]encoded // those that are not published yet
+	events [][]store.Event
+}
+
+// process answers the requests with at most one frame in the log.
 func (s *Store) process(reqs []*request) {
 	if err := s.settle(); err != nil {
 		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
@@ -241,7 +255,8 @@ func (s *Store) process(reqs []*request) {
 		return
 	}
 	strict := s.processRelaxed(reqs)
-	b := s.newBatch(s.view.Load())
+	published := s.view.Load()
+	b := s.newBatch(published)
 	conflicts := false
 	for _, r := range strict {
 		if r.ops == nil && r.compactTo > 0 {
@@ -258,73 +273,42 @@ func (s *Store) process(reqs []*request) {
 	if b.rev > s.reserved && slices.ContainsFunc(strict, func(r *request) bool { return r.relaxed }) {
 		reserve = b.rev + reserveAhead
 	}
-	published := s.view.Load()
-	flush := len(s.unflushed) > 0 && (len(b.recs) > 0 || b.floor != published.floor ||
-		time.Until(s.flushAt) <= 0 || len(s.unflushed) > maxUnflushed)
 	var events [][]store.Event
-	resolve := func(bucket *bbolt.Bucket) (err error) {
-		if events, err = b.events(bucket); err != nil {
-			return err
-		}
-		return b.conflicts(bucket, strict)
-	}
 	var err error
-	if len(b.recs) == 0 && b.floor == published.floor && !flush && reserve == s.reserved {
-		if conflicts {
-			err = s.read(resolve)
-		}
+	if conflicts || len(b.recs) > 0 && s.hub.Watched() {
+		err = s.read(func(bucket *bbolt.Bucket) (err error) {
+			if events, err = b.events(bucket); err != nil {
+				return err
+			}
+			return b.conflicts(bucket, strict)
+		})
+	}
+	flush := s.relaxedWait() && (time.Until(s.flushAt) <= 0 || s.unflushed() > maxUnflushed || s.unflushedBytes > maxUnflushedBytes)
+	if err != nil || len(b.recs) == 0 && b.floor == published.floor && reserve == s.reserved && !flush {
 		b.answer(strict, err, nil)
 		return
 	}
-	swept := s.swept
 	next := &pending{
-		view: &view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, first: b.base + 1,
-		recs: b.recs, flushed: flush, reserved: reserve,
+		frame:  frame{base: s.logged, last: b.rev, floor: b.floor, reserved: reserve},
+		view:   &view{rev: b.rev, floor: b.floor, tree: b.e.Tree()},
+		recs:   b.recs,
+		events: events,
 	}
-	unknown, err := s.write(func(tx *bbolt.Tx) error {
-		bucket, meta := tx.Bucket(recordsBucket), tx.Bucket(metaBucket)
-		bucket.FillPercent = 1 // records are only appended
-		if err := resolve(bucket); err != nil {
-			return err
-		}
-		if flush {
-			if err := putRecords(bucket, s.unflushed); err != nil {
-				return err
-			}
-		}
-		for _, recs := range b.recs {
-			if err := putRecords(bucket, recs); err != nil {
-				return err
-			}
-		}
-		if reserve != s.reserved {
-			if err := putNumber(meta, keyReserved, reserve); err != nil {
-				return err
-			}
-		}
-		if b.floor != published.floor {
-			if err := putNumber(meta, keyFloor, b.floor); err != nil {
-				return err
-			}
-		}
-		if published.floor-swept >= sweepChunk {
-			var err error
-			if swept, err = s.sweep(bucket, meta, swept, published.floor, sweepChunk); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	next.swept, next.events = swept, events
-	switch {
-	case err == nil:
+	next.bytes = next.frame.begin(s.buf[:0])
+	for rev := s.logged + 1; rev <= b.base; rev++ {
+		next.add(s.overlay.revision(rev))
+	}
+	for _, recs := range b.recs {
+		next.add(recs)
+	}
+	unknown, err := s.record(next)
+	if s.buf = next.bytes; cap(s.buf) > 1<<20 || unknown {
+		s.buf = nil
+	}
+	if err == nil {
 		s.publish(next)
-	case unknown:
-		s.unsettled = next
-	case flush:
+	} else {
 		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
-	}
-	if err != nil {
 		s.opts.Logger.Error(err, "Commit failed", "path", s.path, "unknownOutcome", unknown)
 	}
 	var unknownErr error
@@ -333,6 +317,15 @@ func (s *Store) process(reqs []*request) {
 	}
 	b.answer(strict, err, unknownErr)
 }
+
+func (p *pending) add(recs []encoded) {
+	for i := range recs {
+		p.bytes = appendLogged(p.bytes, &recs[i])
+	}
+}
+
+// unflushed is how many relaxed commits wait for the disk.
+func (s *Store) unflushed() int { return int(s.view.Load().rev - s.logged) }
 
 // answer tells strict requests how it went; unknownErr is for those whose change may survive.
 func (b *batch) answer(reqs []*request, err, unknownErr error) {
@@ -361,7 +354,7 @@ func (s *Store) processRelaxed(reqs []*request) []*request {
 	b := s.newBatch(s.view.Load())
 	var strict, relaxed []*request
 	for _, r := range reqs {
-		if !r.relaxed || b.rev >= s.reserved || len(s.unflushed)+len(b.recs) > maxUnflushed {
+		if !r.relaxed || b.rev >= s.reserved || s.unflushed()+len(b.recs) > maxUnflushed || s.unflushedBytes > maxUnflushedBytes {
 			strict = append(strict, r)
 			continue
 		}
@@ -379,15 +372,15 @@ func (s *Store) processRelaxed(reqs []*request) []*request {
 		return b.conflicts(bucket, relaxed)
 	})
 	if err == nil && len(b.recs) > 0 {
-		if len(s.unflushed) == 0 {
+		if !s.relaxedWait() {
 			s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
 		}
 		for _, recs := range b.recs {
-			s.unflushed = append(s.unflushed, recs...)
-			s.overlay.add(recs)
-			s.sizes.add(recs)
+			for i := range recs {
+				s.unflushedBytes += len(recs[i].key) + len(recs[i].val)
+			}
 		}
-		s.show(&view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, b.base+1, events)
+		s.show(&view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, b.recs, events)
 	}
 	b.answer(relaxed, err, nil)
 	return strict
@@ -428,7 +421,6 @@ func (b *batch) evaluate(r *request) {
 	for i := range recs {
 		e := &recs[i]
 		e.index, e.count = uint32(i), uint32(len(recs))
-		e.data = appendRecord(make([]byte, 0, len(e.key)+len(e.val)+48), &e.record, e.key, e.val)
 		if e.deleted {
 			b.e.Delete(e.key)
 		} else {

@@ -1,13 +1,19 @@
 package boltstore
 
 import (
-	"time"
+	"bytes"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
 
-// sweepRetry is how long sweeping waits after it failed, for example because the disk is full.
-const sweepRetry = 5 * time.Second
+const (
+	// sweepChunk is how many obsolete records are deleted in one transaction.
+	sweepChunk = 4096
+	// garbageMin is how many bytes of obsolete records are left alone while commits go on.
+	// Sweeping rewrites the pages that they are in, which costs the less the more there are in each.
+	garbageMin = 8 << 20
+)
 
 // sizes knows how many bytes of records the revisions of history have, in steps.
 type sizes struct {
@@ -25,7 +31,7 @@ const markLen = 256
 func (z *sizes) add(recs []encoded) {
 	n := int64(0)
 	for i := range recs {
-		n += int64(len(recs[i].data) + recordKeyLen)
+		n += recs[i].size()
 	}
 	z.addBytes(recs[0].rev, n)
 }
@@ -40,13 +46,16 @@ func (z *sizes) addBytes(rev, n int64) {
 	z.bytes += n
 }
 
-func (z *sizes) trim(floor int64) {
+// trim forgets what is not after floor, in whole steps, and returns how many bytes that is.
+func (z *sizes) trim(floor int64) (bytes int64) {
 	n := 0
 	for n < len(z.marks) && z.marks[n].last <= floor {
-		z.bytes -= z.marks[n].bytes
+		bytes += z.marks[n].bytes
 		n++
 	}
+	z.bytes -= bytes
 	z.marks = append(z.marks[:0], z.marks[n:]...)
+	return bytes
 }
 
 // autoFloor returns the revision to which history is to be compacted after the batch.
@@ -66,46 +75,56 @@ func (s *Store) autoFloor(b *batch) int64 {
 	return floor
 }
 
-// sweepIdle sweeps a piece while nothing else is to be done.
-func (s *Store) sweepIdle() {
-	floor := s.view.Load().floor
-	err := s.settle()
-	if err == nil {
-		var unknown bool
-		swept := s.swept
-		unknown, err = s.write(func(tx *bbolt.Tx) (err error) {
-			swept, err = s.sweep(tx.Bucket(recordsBucket), tx.Bucket(metaBucket), swept, floor, sweepChunk)
+// sweep deletes a chunk of the records that are obsolete at floor, and reports whether there are more.
+// A pass goes through all of them in the order in which they are in the file, so that it
+// rewrites each page once.
+func (b *boltFile) sweep(floor int64) (more bool, err error) {
+	if b.sweeping == b.swept {
+		if floor <= b.swept {
+			return false, nil
+		}
+		err := b.db.View(func(tx *bbolt.Tx) (err error) {
+			b.obsolete, err = findObsolete(b.path, tx.Bucket(recordsBucket), b.swept, floor)
 			return err
 		})
-		if err == nil {
-			s.swept = swept
-			return
+		if err != nil {
+			return false, err
 		}
-		if unknown {
-			v := s.view.Load()
-			s.unsettled = &pending{view: v, first: v.rev + 1, reserved: s.reserved, swept: swept}
-		}
+		b.sweeping = floor
 	}
-	s.opts.Logger.Error(err, "Compaction failed", "path", s.path)
-	s.sweepAt = time.Now().Add(sweepRetry)
+	n := min(len(b.obsolete), sweepChunk)
+	done := n == len(b.obsolete)
+	_, err = b.write(func(records, meta *bbolt.Bucket) error {
+		for _, k := range b.obsolete[:n] {
+			if err := records.Delete(k); err != nil {
+				return err
+			}
+		}
+		if done {
+			return putNumbers(meta, number{keySwept, b.sweeping}, number{keySweeping, b.sweeping})
+		}
+		return putNumber(meta, keySweeping, b.sweeping)
+	})
+	if err != nil {
+		return true, err
+	}
+	b.obsolete = b.obsolete[n:]
+	if done {
+		b.swept, b.obsolete = b.sweeping, nil
+	}
+	return !done, nil
 }
 
-// sweep deletes the records that changes of the revisions in (swept, floor] have made obsolete,
-// about limit of them, and returns the revision up to which it came.
-func (s *Store) sweep(records, meta *bbolt.Bucket, swept, floor int64, limit int) (int64, error) {
-	var obsolete [][]byte
+// findObsolete returns the keys of the records that the changes of the revisions in (swept, floor] have made
+// obsolete, in order.
+func findObsolete(path string, records *bbolt.Bucket, swept, floor int64) (obsolete [][]byte, err error) {
 	c := records.Cursor()
-	reached := floor
 	for k, v := c.Seek(recordKey(swept+1, 0)); k != nil; k, v = c.Next() {
 		r, err := decodeRecord(k, v)
 		if err != nil {
-			return swept, s.damaged(ref{mod: r.rev, index: r.index}, err.Error())
+			return nil, damagedRecord(path, ref{mod: r.rev, index: r.index}, err.Error())
 		}
 		if r.rev > floor {
-			break
-		}
-		if r.index == 0 && len(obsolete) >= limit {
-			reached = r.rev - 1
 			break
 		}
 		if r.prev != 0 {
@@ -115,10 +134,6 @@ func (s *Store) sweep(records, meta *bbolt.Bucket, swept, floor int64, limit int
 			obsolete = append(obsolete, recordKey(r.rev, r.index))
 		}
 	}
-	for _, k := range obsolete {
-		if err := records.Delete(k); err != nil {
-			return swept, err
-		}
-	}
-	return reached, putNumber(meta, keySwept, reached)
+	slices.SortFunc(obsolete, bytes.Compare)
+	return obsolete, nil
 }

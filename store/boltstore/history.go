@@ -14,8 +14,8 @@ import (
 	"github.com/keelson/keelson/store/internal/watchhub"
 )
 
-// read calls f with the records as they are on disk now. It calls it again when it misses a
-// record: one may have come from the overlay to the disk after the transaction began.
+// read calls f with the records as they are in the file now. It calls it again when it misses a
+// record: one may have come from the overlay to the file after the transaction began.
 func (s *Store) read(f func(b *bbolt.Bucket) error) (err error) {
 	for range 3 {
 		if err = s.readOnce(f); !errors.Is(err, errMissing) {
@@ -25,7 +25,7 @@ func (s *Store) read(f func(b *bbolt.Bucket) error) (err error) {
 	return err
 }
 
-// readOnce calls f with the records as they are on disk now. A fault while the mapped file is
+// readOnce calls f with the records as they are in the file now. A fault while the mapped file is
 // read, as after an I/O error, becomes an error.
 func (s *Store) readOnce(f func(b *bbolt.Bucket) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -50,14 +50,14 @@ func (s *Store) value(b *bbolt.Bucket, r ref) ([]byte, error) {
 	if v, ok := s.overlay.get(r); ok {
 		return v, nil
 	}
-	rec, err := s.record(b, r)
+	rec, err := s.readRecord(b, r)
 	if err != nil {
 		return nil, err
 	}
 	return append([]byte{}, rec.value...), nil
 }
 
-func (s *Store) record(b *bbolt.Bucket, r ref) (record, error) {
+func (s *Store) readRecord(b *bbolt.Bucket, r ref) (record, error) {
 	var key [recordKeyLen]byte
 	k := appendRecordKey(key[:0], r.mod, r.index)
 	v := b.Get(k)
@@ -74,7 +74,7 @@ func (s *Store) record(b *bbolt.Bucket, r ref) (record, error) {
 // undo returns the state at an older revision: that of v with the changes since taken back.
 func (s *Store) undo(v *view, rev int64) (tree, error) {
 	e := v.tree.Edit()
-	// Relaxed commits that are not on disk are the newest, and their records are in the overlay.
+	// The newest commits are in the overlay.
 	from := v.rev
 	for ; from > rev; from-- {
 		recs := s.overlay.revision(from)
@@ -168,42 +168,6 @@ func (o *oldTrees) keep(rev int64, t tree) {
 	}
 	o.trees[o.next].rev, o.trees[o.next].tree = rev, t
 	o.next = (o.next + 1) % len(o.trees)
-}
-
-// overlay holds relaxed commits until they are on disk.
-type overlay struct {
-	mu   sync.RWMutex
-	revs map[int64][]encoded
-}
-
-func (o *overlay) add(recs []encoded) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.revs == nil {
-		o.revs = map[int64][]encoded{}
-	}
-	for _, r := range recs {
-		o.revs[r.rev] = append(o.revs[r.rev], r)
-	}
-}
-
-func (o *overlay) clear() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.revs = nil
-}
-
-func (o *overlay) revision(rev int64) []encoded {
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	return o.revs[rev]
-}
-
-func (o *overlay) get(r ref) ([]byte, bool) {
-	if recs := o.revision(r.mod); int(r.index) < len(recs) {
-		return recs[r.index].val, true
-	}
-	return nil, false
 }
 
 // tail keeps the newest events, for watchers that keep up. It holds nothing while there are no watchers.

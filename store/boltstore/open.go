@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
-	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/internal/cowtree"
 	"github.com/keelson/keelson/store/internal/watchhub"
 )
@@ -43,6 +42,9 @@ func Open(path string, opts Options) (*Store, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := mustBeNoLog(path); err != nil {
+			return nil, err
+		}
 		if err := create(path); err != nil {
 			return nil, err
 		}
@@ -60,11 +62,14 @@ func Open(path string, opts Options) (*Store, error) {
 	if s.db, err = openBolt(path, opts, false); err != nil {
 		return nil, err
 	}
+	s.file = &boltFile{path: path, db: s.db}
 	if err := s.load(); err != nil {
+		if s.log != nil {
+			s.log.close()
+		}
 		_ = s.db.Close()
 		return nil, err
 	}
-	s.hub = watchhub.New(source{s})
 	return s, nil
 }
 
@@ -182,6 +187,20 @@ func initialize(tx *bbolt.Tx) error {
 	return nil
 }
 
+// mustBeNoLog refuses to make a new file beside the log of one that has been moved away.
+func mustBeNoLog(path string) error {
+	for i := range int64(2) {
+		if _, err := os.Stat(logPath(path, i)); err != nil {
+			continue
+		}
+		// The log is made after the file and removed before it.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return &DamageError{Path: path, Where: logPath(path, i), What: "it is there and the file that it belongs to is not"}
+		}
+	}
+	return nil
+}
+
 // load builds the state from the records and checks that they fit together.
 func (s *Store) load() error {
 	empty := false
@@ -197,85 +216,62 @@ func (s *Store) load() error {
 		return fmt.Errorf("boltstore: open %s: %w", s.path, err)
 	}
 	v := &view{}
+	var version, epoch, segment int64
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		meta, records := tx.Bucket(metaBucket), tx.Bucket(recordsBucket)
 		if meta == nil || records == nil {
 			return s.bad("bucket keelson.store or records", "missing; this may be another program's file")
 		}
-		version, ok := getNumber(meta, keyFormat)
-		if !ok {
+		var ok bool
+		if version, ok = getNumber(meta, keyFormat); !ok {
 			return s.bad("format", "missing or its checksum is wrong")
 		}
-		if version != format {
-			return s.bad("format", fmt.Sprintf("%d, want %d; another version of this program may have written it", version, format))
+		if version != format && version != formatLogged {
+			return s.bad("format", fmt.Sprintf("%d, want %d or %d; another version of this program may have written it", version, format, formatLogged))
 		}
-		for key, to := range map[string]*int64{string(keyFloor): &v.floor, string(keySwept): &s.swept, string(keyReserved): &s.reserved} {
+		numbers := map[string]*int64{string(keyFloor): &v.floor, string(keySwept): &s.file.swept, string(keyReserved): &s.reserved}
+		if version == formatLogged {
+			numbers[string(keyLog)], numbers[string(keySegment)] = &epoch, &segment
+		}
+		if meta.Get(keySweeping) != nil {
+			numbers[string(keySweeping)] = &s.file.sweeping
+		}
+		for key, to := range numbers {
 			n, ok := getNumber(meta, []byte(key))
 			if !ok {
 				return s.bad(key, "missing or its checksum is wrong")
 			}
 			*to = n
 		}
-		if v.floor < 1 || s.swept < 1 || s.swept > v.floor {
-			return s.bad("floor and swept", fmt.Sprintf("%d and %d contradict each other", v.floor, s.swept))
+		f := s.file
+		f.sweeping = max(f.sweeping, f.swept)
+		if v.floor < 1 || f.swept < 1 || f.swept > v.floor || f.sweeping > v.floor {
+			return s.bad("floor and swept", fmt.Sprintf("%d, %d and %d contradict each other", v.floor, f.swept, f.sweeping))
 		}
 		return s.replay(records, v)
 	})
 	if err != nil {
 		return err
 	}
+	s.file.rev, s.file.sweeping = v.rev, s.file.swept // what is left of a pass is looked for once more
+	s.overlay.reset(v.rev + 1)
+	s.fileRev, s.fileSwept = v.rev, s.file.swept
+	if version == formatLogged {
+		if err := s.recover(v, epoch, segment); err != nil {
+			return err
+		}
+	}
+	s.logged = v.rev
+	s.view.Store(v)
+	s.hub = watchhub.New(source{s})
 	if s.reserved > v.rev {
 		// Relaxed commits may have been lost, and their revisions been seen.
 		s.opts.Logger.Info("Relaxed commits may have been lost in a crash; history starts anew",
 			"path", s.path, "revision", v.rev, "next", s.reserved)
-		if _, err := s.skip(v.rev, s.reserved); err != nil {
-			return err
-		}
-		v.rev, v.floor = s.reserved, s.reserved
-		s.swept = s.reserved
-		s.sizes.trim(v.floor)
+		return s.advance(s.reserved)
 	}
 	s.reserved = 0
-	s.view.Store(v)
 	return nil
-}
-
-// skip writes that to is the newest revision, and the oldest one that can be read, and that
-// all obsolete records, up to from, are gone.
-func (s *Store) skip(from, to int64) (unknown bool, err error) {
-	return s.write(func(tx *bbolt.Tx) error {
-		meta, records := tx.Bucket(metaBucket), tx.Bucket(recordsBucket)
-		if err := putRecords(records, s.unflushed); err != nil {
-			return err
-		}
-		if _, err := s.sweep(records, meta, s.swept, from, math.MaxInt); err != nil {
-			return err
-		}
-		for key, n := range map[string]int64{string(keyFloor): to, string(keySwept): to, string(keyReserved): 0} {
-			if err := putNumber(meta, []byte(key), n); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// advance is what Advance does, on the goroutine that writes.
-func (s *Store) advance(rev int64) error {
-	if err := s.settle(); err != nil {
-		return err
-	}
-	v := s.view.Load()
-	rev = max(rev, v.rev)
-	next := &pending{view: &view{rev: rev, floor: rev, tree: v.tree}, first: rev + 1, flushed: true, swept: rev}
-	unknown, err := s.skip(v.rev, rev)
-	if err == nil {
-		s.publish(next)
-	} else if unknown {
-		s.unsettled = next
-		err = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
-	}
-	return err
 }
 
 func (s *Store) bad(where, what string) error {
@@ -285,6 +281,7 @@ func (s *Store) bad(where, what string) error {
 // replay makes the tree of v, and its revision, out of the records.
 func (s *Store) replay(records *bbolt.Bucket, v *view) error {
 	e := cowtree.Tree[ref]{}.Edit()
+	swept, sweeping := s.file.swept, s.file.sweeping
 	last := record{rev: 0}
 	check := func(r record, what string) error {
 		return s.bad(fmt.Sprintf("revision %d, record %d", r.rev, r.index), what)
@@ -297,13 +294,13 @@ func (s *Store) replay(records *bbolt.Bucket, v *view) error {
 		}
 		complete := last.rev == 0 || last.index+1 == last.count
 		switch {
-		case r.rev <= s.swept:
+		case r.rev <= sweeping:
 			// Some of the revision's records may have been swept.
 		case r.rev == last.rev:
 			if r.index != last.index+1 || r.count != last.count {
 				return check(r, "the record before it is missing")
 			}
-		case last.rev > s.swept && (!complete || r.rev != last.rev+1), last.rev <= s.swept && r.rev != s.swept+1:
+		case last.rev > sweeping && (!complete || r.rev != last.rev+1), last.rev <= sweeping && r.rev != sweeping+1:
 			return check(r, "the records before it are missing")
 		case r.index != 0:
 			return check(r, "the records before it are missing")
@@ -313,27 +310,30 @@ func (s *Store) replay(records *bbolt.Bucket, v *view) error {
 		switch {
 		case ok && have.mod == r.rev:
 			return check(r, "its key occurs twice in the revision")
-		case r.rev > s.swept && (ok != hasPrev || ok && have != prev):
+		case r.rev > sweeping && (ok != hasPrev || ok && have != prev):
 			return check(r, fmt.Sprintf("revision %d of its key, which it supersedes, is missing", r.prev))
-		case r.deleted && r.rev > s.swept:
+		case r.deleted && r.rev > swept:
 			e.Delete(string(r.key))
 		case r.deleted:
 			return check(r, "it should have been swept")
-		case r.rev <= s.swept && ok:
+		case r.rev <= swept && ok:
 			return check(r, fmt.Sprintf("it should have taken the place of revision %d", have.mod))
 		default:
 			e.Set(string(r.key), r.ref())
 		}
-		if r.rev > v.floor {
-			s.sizes.addBytes(r.rev, int64(len(k)+len(val)))
+		switch bytes := int64(len(k) + len(val)); {
+		case r.rev > v.floor:
+			s.sizes.addBytes(r.rev, bytes)
+		case r.rev > swept:
+			s.garbage += bytes
 		}
 		last = r
 		last.key, last.value = nil, nil
 	}
-	if last.rev > s.swept && last.index+1 != last.count {
+	if last.rev > sweeping && last.index+1 != last.count {
 		return check(last, "the records behind it are missing")
 	}
-	v.rev = max(last.rev, s.swept)
+	v.rev = max(last.rev, sweeping)
 	if v.rev < v.floor {
 		return s.bad("floor", fmt.Sprintf("%d is above the last revision %d", v.floor, v.rev))
 	}

@@ -26,6 +26,9 @@ type Options struct {
 	RelaxedPrefixes []string
 	// RelaxedDelay is how long a relaxed commit stays off the disk at most; 0 means 100 ms.
 	RelaxedDelay time.Duration
+	// LogBytes is how large each of the two files of the log becomes before what is in it is brought
+	// into the store's file; so much is also kept in memory. 0 means 16 MiB.
+	LogBytes int64
 	// LockTimeout is how long Open waits for another process to close the file; 0 means one second.
 	LockTimeout time.Duration
 	// Logger gets what happens in the background; the zero Logger discards it.
@@ -38,6 +41,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HistoryBytes == 0 {
 		o.HistoryBytes = 256 << 20
+	}
+	if o.LogBytes == 0 {
+		o.LogBytes = 16 << 20
 	}
 	if o.RelaxedDelay == 0 {
 		o.RelaxedDelay = 100 * time.Millisecond
@@ -53,6 +59,8 @@ func (o Options) validate() error {
 	switch {
 	case o.HistoryBytes < 0:
 		return fmt.Errorf("boltstore: Options.HistoryBytes is %d, want at least 0", o.HistoryBytes)
+	case o.LogBytes < 64<<10:
+		return fmt.Errorf("boltstore: Options.LogBytes is %d, want at least 64 KiB", o.LogBytes)
 	case o.RelaxedDelay < 0:
 		return fmt.Errorf("boltstore: Options.RelaxedDelay is %v, want at least 0", o.RelaxedDelay)
 	case o.LockTimeout < 0:

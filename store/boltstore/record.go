@@ -24,6 +24,7 @@ import (
 const (
 	recordKeyLen = 12
 	recordMinLen = 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1
+	recordMax    = 64 // without key and value
 	flagDeleted  = 1
 )
 
