@@ -129,7 +129,7 @@ func (s *Store) startLog() error {
 func (s *Store) rotate() error {
 	if s.needed != s.log.current.number {
 		s.hurry.Store(true)
-		s.wait()
+		_ = s.wait()
 		s.hurry.Store(false)
 	}
 	if s.needed != s.log.current.number {

@@ -96,3 +96,103 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func FuzzFrame(f *testing.F) {
+	g := segment{epoch: 7, number: 3, base: 5}
+	frames := func(g segment) []byte {
+		fr := frame{base: 5, last: 6, floor: 2}
+		b := fr.begin(nil)
+		for i := range uint32(2) {
+			b = appendLogged(b, &encoded{record: record{rev: 6, create: 6, index: i, count: 2}, key: string(rune('a' + i)), val: []byte("value")})
+		}
+		b = fr.end(b, g.seed())
+		fr = frame{base: 6, last: 6, floor: 6, reserved: 100}
+		return append(b, fr.end(fr.begin(nil), g.seed())...)
+	}
+	f.Add(g.encode(), frames(g), 0, byte(0))
+	f.Add(g.encode(), frames(g), 50, byte(1))
+	f.Add(g.encode(), append(frames(g), frames(g)...), 600, byte(1))
+	f.Add([]byte{}, []byte{}, 0, byte(0))
+	f.Fuzz(func(t *testing.T, head, rest []byte, at int, flip byte) {
+		h, err := decodeSegment(head)
+		if err == nil && (h.number < 1 || !bytes.Equal(h.encode()[:segmentHead], head[:segmentHead])) {
+			t.Fatalf("%+v is encoded as something else", h)
+		}
+		b := append(g.encode(), rest...)
+		if at >= 0 && at < len(rest) {
+			b[segmentStart+at] ^= flip
+		}
+		last := g.base
+		tail, damaged, err := g.eachFrame(b, func(at int, fr frame) error {
+			if fr.base < last || fr.last < fr.base || at%sectorLen != 0 {
+				t.Fatalf("frame %+v at %d comes after revision %d", fr, at, last)
+			}
+			last = fr.last
+			rev := fr.base
+			err := fr.eachRecord(func(r record) error {
+				if r.rev != rev && r.rev != rev+1 {
+					t.Fatalf("a record of revision %d comes after one of %d", r.rev, rev)
+				}
+				rev = r.rev
+				return nil
+			})
+			if err == nil && rev != fr.last {
+				t.Fatalf("the records of %+v end with revision %d", fr, rev)
+			}
+			return nil
+		})
+		if err != nil || tail < segmentStart || damaged && tail >= len(b) {
+			t.Fatalf("the frames end at %d of %d, damaged %v, %v", tail, len(b), damaged, err)
+		}
+	})
+}
+
+func FuzzOpenLog(f *testing.F) {
+	dir := f.TempDir()
+	path := filepath.Join(dir, "seed")
+	s, err := Open(path, Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 8 {
+		if _, err := s.Commit(context.Background(), store.Put(string(rune('a'+i%5)), []byte("value"), store.Any())); err != nil {
+			f.Fatal(err)
+		}
+	}
+	files := snap(f, path)
+	whole := files[".log1"][:s.log.tail]
+	f.Add(whole, 0, byte(0))
+	f.Add(whole, segmentStart+5, byte(7))
+	f.Add(whole, segmentStart+9*sectorLen, byte(7))
+	f.Add(whole[:segmentStart], 5, byte(1))
+	f.Add([]byte("hello"), 0, byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
+		if len(b) > 1<<20 {
+			return
+		}
+		b = bytes.Clone(b)
+		if at >= 0 && at < len(b) {
+			b[at] ^= flip
+		}
+		p := filepath.Join(t.TempDir(), "f")
+		image{"": files[""], ".log1": b}.write(t, p)
+		s, err := Open(p, Options{})
+		var damage *DamageError
+		if err != nil {
+			if !errors.As(err, &damage) {
+				t.Fatalf("error %v is not a *DamageError", err)
+			}
+			return
+		}
+		if _, err := s.Commit(t.Context(), store.Put("new", []byte("1"), store.Any())); err != nil {
+			t.Errorf("Commit: %v", err)
+		}
+		if _, err := s.List(t.Context(), store.ListOptions{}); err != nil {
+			t.Errorf("List: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
