@@ -137,7 +137,7 @@ func (e *Engine) DeleteNode(name string) ClusterChange {
 // Assign puts a pod on a node, or moves or changes one that is assigned already. The node need not exist.
 func (e *Engine) Assign(pod *Pod, node string) {
 	e.Remove(pod.key())
-	e.Nominate(pod, "")
+	e.forgetNomination(pod.key())
 	e.pods[pod.key()] = assigned{pod, node}
 	if n := e.byName[node]; n != nil {
 		n.put(pod)
@@ -149,6 +149,23 @@ func (e *Engine) Assign(pod *Pod, node string) {
 		e.homeless[node] = map[types.UID]*Pod{}
 	}
 	e.homeless[node][pod.key()] = pod
+}
+
+// refreshed replaces the object of an assigned pod, of which nothing changed that placements depend on.
+func (e *Engine) refreshed(obj *corev1.Pod) {
+	a, ok := e.pods[obj.UID]
+	if !ok {
+		return
+	}
+	pod := *a.pod
+	pod.Object = obj
+	a.pod = &pod
+	e.pods[obj.UID] = a
+	if n := e.byName[a.node]; n != nil {
+		n.pods[obj.UID] = &pod
+	} else if h := e.homeless[a.node]; h != nil {
+		h[obj.UID] = &pod
+	}
 }
 
 // Remove takes a pod off its node and returns it, nil if it was on none.

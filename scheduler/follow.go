@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -31,6 +32,12 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 		{&corev1.Namespace{}, following(s,
 			func(o *corev1.Namespace) ClusterChange { return s.engine.SetNamespace(o) },
 			func(o *corev1.Namespace) ClusterChange { s.engine.DeleteNamespace(o.Name); return ClusterChange{} })},
+		{&policyv1.PodDisruptionBudget{}, following(s,
+			func(o *policyv1.PodDisruptionBudget) ClusterChange { s.engine.SetPDB(o); return ClusterChange{} },
+			func(o *policyv1.PodDisruptionBudget) ClusterChange {
+				s.engine.DeletePDB(o.Namespace, o.Name)
+				return ClusterChange{}
+			})},
 		{&corev1.Service{}, following(s,
 			func(o *corev1.Service) ClusterChange { s.engine.SetService(o); return ClusterChange{} },
 			func(o *corev1.Service) ClusterChange {
@@ -66,7 +73,7 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 	}, s.storageKinds()...) {
 		inf, err := s.cache.GetInformer(ctx, w.obj)
 		if meta.IsNoMatchError(err) && !needed(w.obj) {
-			continue // a server may do without the storage and apps groups
+			continue // a server may do without the storage, policy and apps groups
 		}
 		if err != nil {
 			return synced, stop, fmt.Errorf("scheduler: informer for %T: %w", w.obj, err)
@@ -153,7 +160,9 @@ func (s *Scheduler) podSet(old, obj *corev1.Pod) {
 	defer s.mu.Unlock()
 	if obj.Spec.NodeName != "" {
 		s.queue.remove(obj.UID)
+		s.engine.forgetNomination(obj.UID)
 		if old != nil && s.engine.Assigned(obj.UID) == obj.Spec.NodeName && sameAssigned(old, obj) {
+			s.engine.refreshed(obj)
 			return
 		}
 		was := s.engine.Remove(obj.UID)
@@ -169,23 +178,47 @@ func (s *Scheduler) podSet(old, obj *corev1.Pod) {
 		s.kick()
 		return
 	}
-	if obj.Spec.SchedulerName != s.opts.Name && (obj.Spec.SchedulerName != "" || s.opts.Name != corev1.DefaultSchedulerName) {
+	if s.recorders[schedulerName(obj)] == nil {
 		return
 	}
 	if obj.DeletionTimestamp != nil {
-		s.queue.remove(obj.UID)
+		s.pendingGone(obj)
 		return
 	}
 	if s.engine.Assigned(obj.UID) != "" {
 		return // decided, and on its way to be bound
 	}
+	w := s.queue.pods[obj.UID]
 	changed := old != nil && !samePending(old, obj)
-	if old != nil && !changed && s.queue.pods[obj.UID] != nil {
-		s.queue.pods[obj.UID].pod.Object = obj // a new status, such as our own condition
-		return
+	if old != nil && !changed && w != nil {
+		pod := *w.pod
+		pod.Object = obj // a new status, such as our own condition
+		w.pod = &pod
+	} else {
+		s.queue.add(NewPod(obj), s.opts.Clock.Now(), changed)
+		w = s.queue.pods[obj.UID]
 	}
-	s.queue.add(NewPod(obj), s.opts.Clock.Now(), changed)
+	s.followNomination(old, w.pod)
 	s.kick()
+}
+
+// followNomination heeds what the API says of a pod's nominated node. Its saying nothing may be from before our own nomination.
+func (s *Scheduler) followNomination(old *corev1.Pod, pod *Pod) {
+	node := pod.Object.Status.NominatedNodeName
+	if node == "" && (old == nil || old.Status.NominatedNodeName == "") {
+		node = s.engine.Nominated(pod.key())
+	}
+	s.engine.Nominate(pod, node)
+}
+
+// pendingGone forgets a pod that waits. If room was made for it, that is there for others now.
+func (s *Scheduler) pendingGone(obj *corev1.Pod) {
+	w := s.queue.pods[obj.UID]
+	s.queue.remove(obj.UID)
+	if s.engine.forgetNomination(obj.UID) && w != nil {
+		s.helped(ClusterChange{FreedPod: w.pod})
+		s.kick()
+	}
 }
 
 func samePending(a, b *corev1.Pod) bool {
@@ -195,7 +228,7 @@ func samePending(a, b *corev1.Pod) bool {
 
 // sameAssigned reports that nothing changed of an assigned pod that anybody's placement depends on.
 func sameAssigned(a, b *corev1.Pod) bool {
-	return a.Generation == b.Generation && maps.Equal(a.Labels, b.Labels) && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
+	return a.Generation == b.Generation && maps.Equal(a.Labels, b.Labels) && a.DeletionTimestamp.Equal(b.DeletionTimestamp) && a.Status.StartTime.Equal(b.Status.StartTime) &&
 		equality.Semantic.DeepEqual(a.Status.Resize, b.Status.Resize) && sameAllocated(a.Status.ContainerStatuses, b.Status.ContainerStatuses)
 }
 
@@ -208,8 +241,14 @@ func sameAllocated(a, b []corev1.ContainerStatus) bool {
 func (s *Scheduler) podGone(obj *corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.queue.remove(obj.UID)
+	node := s.engine.Assigned(obj.UID)
+	reserved := s.queue.pods[obj.UID] != nil // and not known to be bound
+	s.pendingGone(obj)
 	if was := s.engine.Remove(obj.UID); was != nil {
+		if reserved {
+			s.engine.Unreserve(was, node)
+			s.permits.refuse(obj.UID, &Rejection{}, false)
+		}
 		s.volumesMoved()
 		s.helped(ClusterChange{FreedPod: was})
 		s.kick()
@@ -218,5 +257,6 @@ func (s *Scheduler) podGone(obj *corev1.Pod) {
 
 // helped wakes the pods that a change may make fit. The caller holds mu.
 func (s *Scheduler) helped(c ClusterChange) {
-	s.queue.wakeIf(s.opts.Clock.Now(), func(w *waiting) bool { return s.engine.Hint(w.pod, w.plugins, c) })
+	s.changes++
+	s.queue.wakeIf(s.opts.Clock.Now(), c.event(), func(w *waiting) bool { return s.engine.Hint(w.pod, w.plugins, c) })
 }

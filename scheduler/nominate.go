@@ -28,22 +28,31 @@ func (n nominations) clone() nominations {
 // Nominate notes that a pod waits for room on a node, or with "" that it doesn't any more. Other pods of no higher priority then fit on that
 // node only if they fit both with and without it; the pod itself is put there as soon as it fits.
 func (e *Engine) Nominate(pod *Pod, node string) {
-	n := &e.nominations
-	uid := pod.key()
-	if old, ok := n.node[uid]; ok {
-		delete(n.node, uid)
-		n.pods[old] = slices.DeleteFunc(n.pods[old], func(p *Pod) bool { return p.key() == uid })
-		if len(n.pods[old]) == 0 {
-			delete(n.pods, old)
-		}
-		e.touch(old)
-	}
+	e.forgetNomination(pod.key())
 	if node == "" {
 		return
 	}
-	n.node[uid] = node
+	n := &e.nominations
+	n.node[pod.key()] = node
 	n.pods[node] = append(n.pods[node], pod)
 	e.touch(node)
+}
+
+// forgetNomination reports whether the pod was nominated.
+func (e *Engine) forgetNomination(uid types.UID) bool {
+	n := &e.nominations
+	old, ok := n.node[uid]
+	if !ok {
+		return false
+	}
+	delete(n.node, uid)
+	// A new slice: somebody may be going through the old one.
+	n.pods[old] = slices.DeleteFunc(slices.Clone(n.pods[old]), func(p *Pod) bool { return p.key() == uid })
+	if len(n.pods[old]) == 0 {
+		delete(n.pods, old)
+	}
+	e.touch(old)
+	return true
 }
 
 func (e *Engine) touch(node string) {

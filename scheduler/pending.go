@@ -24,7 +24,11 @@ type Attempt struct {
 }
 
 // NewQueue returns an empty queue; the engine's plugins say which changes help which pods.
-func NewQueue(e *Engine) *Queue { return &Queue{engine: e, queue: newQueue()} }
+func NewQueue(e *Engine) *Queue {
+	q := &Queue{engine: e, queue: newQueue()}
+	q.queue.gate = e.gate
+	return q
+}
 
 // Add puts a pod into the queue, or replaces what is known of one that waits.
 func (q *Queue) Add(pod *Pod, now time.Time) {
@@ -49,9 +53,12 @@ func (q *Queue) Pop(now time.Time) (Attempt, bool) {
 // Fail puts a popped pod aside that the named plugins rejected, until a change that could help it.
 func (q *Queue) Fail(a Attempt, plugins []string, now time.Time) { q.queue.fail(a.w, plugins, now) }
 
+// Retry puts a popped pod back after its back-off, for what went wrong isn't that it didn't fit.
+func (q *Queue) Retry(a Attempt, now time.Time) { q.queue.retry(a.w, now) }
+
 // Changed wakes the pods that a change of the engine may make fit.
 func (q *Queue) Changed(c ClusterChange, now time.Time) {
-	q.queue.wakeIf(now, func(w *waiting) bool { return q.engine.Hint(w.pod, w.plugins, c) })
+	q.queue.wakeIf(now, c.event(), func(w *waiting) bool { return q.engine.Hint(w.pod, w.plugins, c) })
 }
 
 // Flush wakes pods that have been put aside for long, in case a hint was wrong. Scheduler does so every 30 seconds.
@@ -59,9 +66,55 @@ func (q *Queue) Flush(now time.Time) { q.queue.wakeOld(now) }
 
 // Ready is when Pop has something: now, or at the end of the first back-off; ok is false if only a change can bring it.
 func (q *Queue) Ready(now time.Time) (at time.Time, ok bool) {
-	if len(q.queue.active) > 0 {
-		return now, true
+	if at, ok = q.queue.next(); at.Before(now) {
+		at = now
 	}
-	at = q.queue.next()
-	return at, !at.IsZero()
+	return at, ok
+}
+
+// gate is the plugin that keeps a pod from being tried, "" for none.
+func (e *Engine) gate(pod *Pod) string {
+	if r := e.PreEnqueue(pod); r != nil {
+		return r.Plugin
+	}
+	return ""
+}
+
+// event names a change as kube-scheduler's metrics do.
+func (c *ClusterChange) event() string {
+	verb := func(what string, added bool) string {
+		if added {
+			return what + "Add"
+		}
+		return what + "Update"
+	}
+	switch {
+	case c.Node != nil:
+		return verb("Node", c.OldNode == nil)
+	case c.OldNode != nil:
+		return "NodeDelete"
+	case c.FreedPod != nil:
+		return "AssignedPodDelete"
+	case c.AssignedPod != nil:
+		return verb("AssignedPod", c.OldPod == nil)
+	case c.Namespace != nil:
+		return "NamespaceUpdate"
+	case c.Claim != nil:
+		return verb("PersistentVolumeClaim", c.OldClaim == nil)
+	case c.Volume != nil:
+		return verb("PersistentVolume", c.OldVolume == nil)
+	case c.StorageClass != nil:
+		return verb("StorageClass", c.OldStorageClass == nil)
+	case c.CSINode != nil:
+		return verb("CSINode", c.OldCSINode == nil)
+	case c.StorageCapacity != nil:
+		return verb("CSIStorageCapacity", c.OldStorageCapacity == nil)
+	case c.CSIDriver != nil:
+		return verb("CSIDriver", c.OldCSIDriver == nil)
+	case c.OldCSIDriver != nil:
+		return "CSIDriverDelete"
+	case c.GoneAttachment != nil:
+		return "VolumeAttachmentDelete"
+	}
+	return "WildCardEvent"
 }

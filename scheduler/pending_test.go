@@ -54,12 +54,21 @@ func TestQueue(t *testing.T) {
 	big = big.DeepCopy()
 	big.Status.Allocatable = quantities("5", "1Gi", "pods", "100")
 	q.Changed(e.SetNode(big), now)
-	check("before the back-off ends", "")
+	check("before the back-off ends, for there is nobody else", "high low b c ")
+	if at, ok := q.Ready(now); ok {
+		t.Errorf("ready at %v, with all put aside", at)
+	}
+	big = big.DeepCopy()
+	big.Status.Allocatable = quantities("6", "1Gi", "pods", "100")
+	q.Changed(e.SetNode(big), now)
+	a, _ := q.Pop(now)
+	q.Retry(a, now)
+	check("the others, while one waits after an error", "low b c ")
 	if at, ok := q.Ready(now); !ok || at.Sub(now) != time.Second {
 		t.Errorf("ready at %v, %v", at, ok)
 	}
 	now = now.Add(time.Second)
-	check("after it", "high low b c ")
+	check("after that wait", "high ")
 	q.Remove("low")
 	now = now.Add(6 * time.Minute)
 	q.Flush(now)

@@ -11,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
@@ -52,12 +53,18 @@ type Scheduler struct {
 	cache   cache.Cache
 	opts    Options
 	metrics *metrics
-	events  *events.Recorder // if it is ours to run
+	// recorders by profile; own are those that are ours to run.
+	recorders map[string]record.EventRecorder
+	own       []*events.Recorder
 
 	mu     sync.Mutex
 	engine *Engine
 	queue  *queue
-	wake   chan struct{}
+	// preempting are the pods whose victims are being removed; changes counts what happened in the cluster.
+	preempting map[types.UID]bool
+	changes    uint64
+	wake       chan struct{}
+	permits    *permits
 	// volumesWaited is closed when volumes, claims, pods or nodes changed; nil if nobody waits for that.
 	volumesWaited chan struct{}
 }
@@ -87,31 +94,62 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if opts.Logger.GetSink() == nil {
 		opts.Logger = logr.Discard()
 	}
+	if len(opts.Profiles) == 0 && len(opts.Profile) > 0 {
+		opts.Profile, opts.Profiles = nil, []NamedProfile{{Name: opts.Name, Plugins: opts.Profile}}
+	}
 	engine, err := NewEngine(EngineOptions{Profile: opts.Profile, Profiles: opts.Profiles, Seed: opts.Seed})
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(opts.Metrics)
-	if err != nil {
+	s := &Scheduler{
+		client: c, cache: cc, opts: opts, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1),
+		preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
+	}
+	s.permits = newPermits(s.kick)
+	if s.metrics, err = newMetrics(s, opts.Metrics); err != nil {
 		return nil, fmt.Errorf("scheduler: Options.Metrics: %w", err)
 	}
-	s := &Scheduler{client: c, cache: cc, opts: opts, metrics: m, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1)}
 	s.queue.initialBackoff, s.queue.maxBackoff = opts.InitialBackoff, opts.MaxBackoff
-	if opts.Recorder == nil {
-		if s.events, err = events.New(c, opts.Name, events.Options{Clock: opts.Clock, Logger: opts.Logger}); err != nil {
+	s.queue.gate = s.gate
+	s.queue.incoming = func(queue, event string) { s.metrics.incoming.WithLabelValues(queue, event).Inc() }
+	for _, p := range engine.profiles {
+		if err := s.attach(p); err != nil {
 			return nil, err
 		}
-		s.opts.Recorder = s.events
 	}
 	return s, nil
 }
 
-// placed is a pod on its way to be bound.
-type placed struct {
-	w    *waiting
-	pod  *Pod
-	node string
+// attach gives a profile its recorder, and its plugins what they need.
+func (s *Scheduler) attach(p *profile) error {
+	rec := s.opts.Recorder
+	if rec == nil {
+		own, err := events.New(s.client, p.name, events.Options{Clock: s.opts.Clock, Logger: s.opts.Logger})
+		if err != nil {
+			return err
+		}
+		s.own, rec = append(s.own, own), own
+	}
+	s.recorders[p.name] = rec
+	for _, w := range p.plugins {
+		a, ok := w.plugin.(Attacher)
+		if !ok {
+			continue
+		}
+		if err := a.Attach(Handle{Client: s.client, Cache: s.cache, Recorder: rec, Clock: s.opts.Clock, Waiting: s.permits}); err != nil {
+			return fmt.Errorf("scheduler: plugin %s: %w", w.name, err)
+		}
+	}
+	return nil
 }
+
+// recorder is that of the pod's profile.
+func (s *Scheduler) recorder(pod *corev1.Pod) record.EventRecorder {
+	return s.recorders[schedulerName(pod)]
+}
+
+// Waiting are the pods that PermitPlugins told to wait.
+func (s *Scheduler) Waiting() WaitingPods { return s.permits }
 
 // Run schedules until ctx ends, and returns when all it started has ended. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {
@@ -119,8 +157,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if s.events != nil {
-		wg.Go(func() { _ = s.events.Run(ctx) })
+	for _, r := range s.own {
+		wg.Go(func() { _ = r.Run(ctx) })
 	}
 	synced, stop, err := s.follow(ctx)
 	defer stop()
@@ -130,20 +168,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil
 	}
-	binds := make(chan placed)
 	reports := make(chan report, s.opts.Binders)
-	for range s.opts.Binders {
-		wg.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case p := <-binds:
-					s.bind(ctx, p)
-				}
-			}
-		})
-	}
 	// Conditions and events of pods that don't fit are written beside the loop, for they are many when a cluster is full.
 	for range max(s.opts.Binders/4, 1) {
 		wg.Go(func() {
@@ -152,68 +177,14 @@ func (s *Scheduler) Run(ctx context.Context) error {
 				case <-ctx.Done():
 					return
 				case r := <-reports:
-					s.reject(ctx, r)
+					s.report(ctx, r)
 				}
 			}
 		})
 	}
-	s.loop(ctx, binds, reports)
+	c := cycle{s: s, ctx: ctx, wg: &wg, reports: reports, binders: make(chan struct{}, s.opts.Binders)}
+	c.run()
 	return nil
-}
-
-func (s *Scheduler) loop(ctx context.Context, binds chan<- placed, reports chan<- report) {
-	stuck := s.opts.Clock.After(30 * time.Second)
-	for {
-		p, r, next := s.decide()
-		switch {
-		case p != nil:
-			select {
-			case <-ctx.Done():
-				return
-			case binds <- *p:
-			}
-		case r != nil:
-			select {
-			case <-ctx.Done():
-				return
-			case reports <- *r:
-			}
-		default:
-			var timer <-chan time.Time
-			if !next.IsZero() {
-				timer = s.opts.Clock.After(max(next.Sub(s.opts.Clock.Now()), 0))
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-s.wake:
-			case <-timer:
-			case <-stuck:
-				s.mu.Lock()
-				s.queue.wakeOld(s.opts.Clock.Now())
-				s.mu.Unlock()
-				stuck = s.opts.Clock.After(30 * time.Second)
-			}
-		}
-	}
-}
-
-// decide handles the next pod of the queue: it is placed, or rejected. With neither there is nothing to do before next.
-func (s *Scheduler) decide() (*placed, *report, time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.opts.Clock.Now()
-	w := s.queue.pop(now)
-	if w == nil {
-		return nil, nil, s.queue.next()
-	}
-	d := s.engine.Schedule(w.pod)
-	s.metrics.attempt(s.opts.Name, &d, s.opts.Clock.Since(now))
-	if d.Fits() {
-		return &placed{w: w, pod: w.pod, node: d.Node}, nil, time.Time{}
-	}
-	s.queue.fail(w, d.Plugins, now)
-	return nil, &report{pod: w.pod, message: d.Message(), gated: len(w.pod.Object.Spec.SchedulingGates) > 0}, time.Time{}
 }
 
 func (s *Scheduler) kick() {
