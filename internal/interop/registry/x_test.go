@@ -1,0 +1,9 @@
+package registry
+
+import (
+	"testing"
+
+	"k8s.io/kubernetes/test/integration/etcd"
+)
+
+func TestX(t *testing.T) { t.Log(len(etcd.GetEtcdStorageData())) }
