@@ -50,6 +50,7 @@ func csiDriver() *kind.Kind {
 			rules.SetNil(&s.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
 			rules.SetNil(&s.RequiresRepublish, false)
 			rules.SetNil(&s.SELinuxMount, false)
+			rules.SetNil(&s.PreventPodSchedulingIfMissing, false)
 			if len(s.VolumeLifecycleModes) == 0 {
 				s.VolumeLifecycleModes = []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent}
 			}
