@@ -53,7 +53,12 @@ func (k *Kubelet) do(ctx context.Context, rec *record, pod *corev1.Pod, gone boo
 		}
 	}
 	if err != nil {
-		if ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case a.Kind == podstate.PrepareVolumes, a.Kind == podstate.CreateSandbox, a.Kind == podstate.StopSandbox:
+			// The pod has an event that says so.
+			k.log.V(1).Info("Working on a pod failed", "pod", pod.Namespace+"/"+pod.Name, "action", a.Kind.String(), "err", err.Error())
+		default:
 			k.log.Error(err, "Working on a pod", "pod", pod.Namespace+"/"+pod.Name, "action", a.Kind.String())
 		}
 		return &podstate.Failure{Message: err.Error()}

@@ -144,6 +144,9 @@ func (k *Kubelet) fits(pod *corev1.Pod, node *corev1.Node) (reason, message stri
 	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers && !k.opts.Simulated {
 		return "UnexpectedAdmissionError", "hostUsers: false is not supported by this node"
 	}
+	if reason, message := k.secures(pod); reason != "" {
+		return reason, message
+	}
 	if k.used.pods+1 > k.opts.MaxPods {
 		return "OutOfpods", outOf("pods", 1, k.used.pods, k.opts.MaxPods)
 	}

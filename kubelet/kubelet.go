@@ -60,6 +60,8 @@ type Kubelet struct {
 	relistMu     sync.Mutex
 	relisted     map[types.UID]map[string]int32
 	runtimeError atomic.Pointer[error]
+	imageUse     imageUse
+	fsUsage      func(path string) (used, total uint64)
 
 	usage   uint64 // of the processors at usageAt, in nanoseconds
 	usageAt time.Time
@@ -83,7 +85,7 @@ func New(c client.WithWatch, ca cache.Cache, rt RuntimeService, im ImageService,
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{opts: o, clock: o.Clock, log: o.Logger, client: c, cache: ca, runtime: rt, image: im, source: o.Pods, pods: map[types.UID]*record{}, hostIPs: addressStrings(o.NodeIPs)}
+	k := &Kubelet{opts: o, clock: o.Clock, log: o.Logger, client: c, cache: ca, runtime: rt, image: im, source: o.Pods, pods: map[types.UID]*record{}, hostIPs: addressStrings(o.NodeIPs), fsUsage: fsUsage}
 	if k.source == nil {
 		if k.source, err = NewDispatcher(ca); err != nil {
 			return nil, err

@@ -80,7 +80,6 @@ func (k *Kubelet) syncVolumes(ctx context.Context, rec *record, terminating bool
 		pod := rec.pod
 		k.operations.Go(func() {
 			if err := k.volumes.Refresh(ctx, k.volumeInput(rec, pod)); err != nil && ctx.Err() == nil {
-				k.log.Error(err, "Refreshing volumes", "pod", pod.Namespace+"/"+pod.Name)
 				k.events.pod(pod, "", corev1.EventTypeWarning, "FailedMount", err.Error())
 			}
 		})
@@ -210,14 +209,16 @@ func (k *Kubelet) hostDNS() *runtimeapi.DNSConfig {
 	return c
 }
 
-// housekeep rotates logs, removes images nobody uses when they take too much room, and what pods that are gone have left on disk.
+// housekeep rotates logs, evicts pods that take too much storage, removes images nobody uses when they take too much room, and what pods that are gone have left on disk.
 func (k *Kubelet) housekeep(ctx context.Context) error {
 	rounds := 0
 	return k.every(ctx, 10*time.Second, func() {
 		k.rotateLogs(ctx)
+		k.enforceStorage(ctx)
 		if rounds%6 == 0 {
 			k.removeLeftovers(ctx)
 		}
+		k.imageUse.note(ctx, k)
 		if rounds%30 == 29 {
 			k.collectImages(ctx)
 		}

@@ -5,7 +5,9 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -17,14 +19,22 @@ type objects struct {
 	cache  cache.Cache
 }
 
+// inWords says of an object that is not found what Kubernetes' kubelet says, where the API names the resource.
+func inWords(kind, name string, err error) error {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name)
+	}
+	return err
+}
+
 func (o *objects) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
 	out := &corev1.ConfigMap{}
-	return out, o.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, out)
+	return out, inWords("configmap", name, o.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, out))
 }
 
 func (o *objects) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	out := &corev1.Secret{}
-	return out, o.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, out)
+	return out, inWords("secret", name, o.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, out))
 }
 
 func (o *objects) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {

@@ -77,6 +77,9 @@ type Options struct {
 	// Authorizer decides what a client may do. Default: SubjectAccessReviews through the kubelet's client, cached for a while.
 	Authorizer authorizer.UnconditionalAuthorizer
 
+	// AllowedUnsafeSysctls are what pods may set beside the safe ones; one that ends in * is a prefix. Default: none.
+	AllowedUnsafeSysctls []string
+
 	// ContainerLogMaxSize, in bytes, and ContainerLogMaxFiles bound a container's logs. Default: 10 MiB and 5.
 	ContainerLogMaxSize  int64
 	ContainerLogMaxFiles int

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type record struct {
 	mu         sync.Mutex
 	pod        *corev1.Pod
 	gone       bool
+	orphan     bool // found in the runtime, and not told of yet
 	machine    *podstate.Machine
 	sandboxes  []podstate.Sandbox
 	containers []podstate.Container
@@ -92,7 +94,12 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	before := rec.pod
 	news := rec.update()
+	if news && !sameMeta(before, rec.pod) {
+		// Its volumes may show its labels and annotations; and changing one is how people have volumes looked at at once.
+		rec.refreshAt = k.clock.Now()
+	}
 	if rec.stale.Swap(false) {
 		if err := k.refresh(ctx, rec); err != nil {
 			rec.stale.Store(true)
@@ -101,6 +108,10 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 				k.queue.AddAt(uid, k.clock.Now().Add(time.Second))
 			}
 			return
+		}
+		if rec.orphan && len(rec.sandboxes)+len(rec.containers) > 0 {
+			k.log.Info("Found a pod in the runtime that the API does not have", "pod", rec.name(), "uid", uid)
+			rec.orphan = false
 		}
 	}
 	if rec.admission == notAdmitted && !rec.gone {
@@ -152,6 +163,10 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 		k.queue.AddAt(uid, d.WakeAt)
 	}
 	k.syncVolumes(ctx, rec, d.Terminating)
+}
+
+func sameMeta(a, b *corev1.Pod) bool {
+	return maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations)
 }
 
 func (k *Kubelet) input(rec *record) podstate.Input {

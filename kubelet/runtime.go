@@ -101,6 +101,13 @@ type ProbeService interface {
 	Probe(ctx context.Context, containerID, kind string, handler corev1.ProbeHandler) (ok bool, output string, err error)
 }
 
+// LimitService is implemented, beside RuntimeService, by runtimes that do less than they are asked for where the machine permits no more.
+type LimitService interface {
+	// Unenforced names what the container asks for and does not get, for people; nothing if it gets all. The pod has an event
+	// that says so.
+	Unenforced(sandbox *runtimeapi.PodSandboxConfig, container *runtimeapi.ContainerConfig) []string
+}
+
 // Annotations that the kubelet adds to what it hands a runtime, for what CRI has no field.
 const (
 	// AnnotationRestartPolicy, on a sandbox, is the pod's restart policy.

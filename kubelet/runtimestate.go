@@ -245,12 +245,11 @@ func (k *Kubelet) runtimeChanged(uid types.UID, labels map[string]string) {
 			k.mu.Unlock()
 			return
 		}
-		rec = &record{uid: uid, gone: true, machine: podstate.New(), admission: released, pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		rec = &record{uid: uid, gone: true, orphan: true, machine: podstate.New(), admission: released, pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 			UID:  uid,
 			Name: labels[kubelettypes.KubernetesPodNameLabel], Namespace: labels[kubelettypes.KubernetesPodNamespaceLabel],
 		}}}
 		k.pods[uid] = rec
-		k.log.Info("Found a pod in the runtime that the API does not have", "pod", rec.name(), "uid", uid)
 	}
 	k.mu.Unlock()
 	rec.stale.Store(true)

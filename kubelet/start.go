@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -32,8 +34,10 @@ func (k *Kubelet) startContainer(ctx context.Context, rec *record, pod *corev1.P
 		if ctx.Err() != nil {
 			return &podstate.Failure{}
 		}
-		event(corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
-		return &podstate.Failure{Reason: reason, Message: err.Error()}
+		// What a runtime says is told without the wrapping of its transport.
+		message := status.Convert(err).Message()
+		event(corev1.EventTypeWarning, "Failed", "Error: "+message)
+		return &podstate.Failure{Reason: reason, Message: message}
 	}
 	// The sandbox's configuration is the one it was made with.
 	sandbox := k.sandbox(rec, a.SandboxID)
@@ -64,6 +68,11 @@ func (k *Kubelet) startContainer(ctx context.Context, rec *record, pod *corev1.P
 		return fail(podstate.ReasonCreateError, err)
 	}
 	event(corev1.EventTypeNormal, "Created", "Container created")
+	if l, ok := k.runtime.(LimitService); ok {
+		if missing := l.Unenforced(sandboxConfig, config); len(missing) > 0 {
+			event(corev1.EventTypeWarning, "NotEnforced", "This node cannot enforce "+strings.Join(missing, ", "))
+		}
+	}
 	start = k.clock.Now()
 	err = k.runtime.StartContainer(ctx, id)
 	k.metrics.operation("start_container", k.clock.Since(start), err)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +13,10 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/keelson/keelson/kubelet/internal/streams"
 )
 
 func (r *Runtime) runningContainer(id string) (*container, error) {
@@ -101,85 +100,66 @@ func (r *Runtime) Probe(_ context.Context, id, kind string, h corev1.ProbeHandle
 
 // Run serves exec, attach and port-forward on a loopback address until ctx ends, which is no error. Everything else works without it.
 func (r *Runtime) Run(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	s, err := streams.Listen(ctx, "127.0.0.1:0", streamer{r})
 	if err != nil {
 		return fmt.Errorf("fakeruntime: %w", err)
 	}
-	config := streaming.DefaultConfig
-	config.Addr = l.Addr().String()
-	s, err := streaming.NewServer(config, streamer{r})
-	if err != nil {
-		_ = l.Close()
-		return fmt.Errorf("fakeruntime: %w", err)
+	serving := func(s *streams.Server) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.streaming = s
 	}
-	r.mu.Lock()
-	r.streaming = s
-	r.mu.Unlock()
-	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	serving(s)
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	go func() { ended <- s.Serve() }()
 	select {
 	case err = <-ended:
-		return fmt.Errorf("fakeruntime: %w", err)
+		serving(nil)
 	case <-ctx.Done():
+		serving(nil)
+		err = errors.Join(s.Close(), <-ended)
 	}
-	r.mu.Lock()
-	r.streaming = nil
-	r.mu.Unlock()
-	_ = server.Close()
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+	if err != nil {
 		return fmt.Errorf("fakeruntime: %w", err)
 	}
 	return nil
 }
 
-func (r *Runtime) server() (streaming.Server, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.streaming == nil {
-		return nil, status.Error(codes.Unavailable, "fakeruntime: streaming needs Run")
+func (r *Runtime) gate() streams.Gate {
+	return streams.Gate{
+		Running: func(id string) error { _, err := r.runningContainer(id); return err },
+		Ready: func(id string) error {
+			r.lock()
+			defer r.mu.Unlock()
+			if s := r.sandboxes[id]; s == nil || !s.ready {
+				return notFound("ready sandbox", id)
+			}
+			return nil
+		},
+		Server: func() (*streams.Server, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.streaming == nil {
+				return nil, status.Error(codes.Unavailable, "fakeruntime: streaming needs Run")
+			}
+			return r.streaming, nil
+		},
 	}
-	return r.streaming, nil
 }
 
 // Exec implements kubelet.StreamingService.
 func (r *Runtime) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if _, err := r.runningContainer(req.GetContainerId()); err != nil {
-		return nil, err
-	}
-	s, err := r.server()
-	if err != nil {
-		return nil, err
-	}
-	return s.GetExec(req)
+	return r.gate().Exec(req)
 }
 
 // Attach implements kubelet.StreamingService.
 func (r *Runtime) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	if _, err := r.runningContainer(req.GetContainerId()); err != nil {
-		return nil, err
-	}
-	s, err := r.server()
-	if err != nil {
-		return nil, err
-	}
-	return s.GetAttach(req)
+	return r.gate().Attach(req)
 }
 
 // PortForward implements kubelet.StreamingService.
 func (r *Runtime) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
-	r.lock()
-	s := r.sandboxes[req.GetPodSandboxId()]
-	ready := s != nil && s.ready
-	r.mu.Unlock()
-	if !ready {
-		return nil, notFound("ready sandbox", req.GetPodSandboxId())
-	}
-	srv, err := r.server()
-	if err != nil {
-		return nil, err
-	}
-	return srv.GetPortForward(req)
+	return r.gate().PortForward(req)
 }
 
 // streamer is what the streaming server calls.

@@ -14,11 +14,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/cri-streaming/pkg/streaming"
 	kubelettypes "k8s.io/kubelet/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/keelson/keelson/kubelet"
+	"github.com/keelson/keelson/kubelet/internal/streams"
 )
 
 var (
@@ -83,7 +83,7 @@ type Runtime struct {
 	addrs      addresses
 	exits      exits
 	subs       []*subscriber
-	streaming  streaming.Server
+	streaming  *streams.Server
 }
 
 type sandbox struct {

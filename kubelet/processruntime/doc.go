@@ -41,6 +41,7 @@
 // # Not supported
 //
 // CRI requests that ask for what the runtime can't do fail with InvalidArgument and say so: Localhost seccomp and AppArmor
-// profiles, bidirectional mount propagation, pod user namespaces, CDI devices, ID-mapped mounts, huge page limits,
-// runtime handlers other than the default one. SELinux options are ignored, as on any host without SELinux.
+// profiles, SELinux options on a machine with SELinux, bidirectional mount propagation, pod user namespaces, CDI devices,
+// ID-mapped mounts, huge page limits, runtime handlers other than the default one. What the level of isolation can't do, such as
+// limits without root, [Runtime.Unenforced] names, and the kubelet records as an event of the pod.
 package processruntime

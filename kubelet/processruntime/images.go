@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -100,7 +101,7 @@ func (r *Runtime) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, aut
 		if errors.As(err, &te) && te.StatusCode == http.StatusNotFound {
 			return "", status.Errorf(codes.NotFound, "failed to pull and unpack image %q: %v", spec.GetImage(), err)
 		}
-		return "", toStatus(errors.Join(errors.New("failed to pull and unpack image "+strconv.Quote(spec.GetImage())), err))
+		return "", toStatus(fmt.Errorf("failed to pull and unpack image %q: %w", spec.GetImage(), err))
 	}
 	return img.ID, nil
 }

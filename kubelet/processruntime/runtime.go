@@ -17,6 +17,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/keelson/keelson/kubelet"
+	"github.com/keelson/keelson/kubelet/internal/streams"
 	"github.com/keelson/keelson/kubelet/processruntime/internal/cgroup"
 	"github.com/keelson/keelson/kubelet/processruntime/internal/imagestore"
 	"github.com/keelson/keelson/kubelet/processruntime/internal/shim"
@@ -44,7 +45,7 @@ type Runtime struct {
 	mu         sync.Mutex
 	sandboxes  map[string]*sandbox
 	containers map[string]*container
-	stream     *streamServer
+	stream     *streams.Server
 	subs       map[*subscriber]struct{}
 	closed     bool
 
@@ -134,7 +135,7 @@ func (r *Runtime) Close(ctx context.Context) error {
 	r.mu.Unlock()
 	r.cancel()
 	if stream != nil {
-		errs = append(errs, stream.close())
+		errs = append(errs, stream.Close())
 	}
 	done := make(chan struct{})
 	go func() {

@@ -91,10 +91,14 @@ func (b *builder) validate() error {
 	if len(cfg.GetCDIDevices()) > 0 {
 		return invalid("CDI devices are not supported by this runtime")
 	}
-	for _, p := range []*runtimeapi.SecurityProfile{sc.GetSeccomp(), sc.GetApparmor()} {
-		if p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
-			return invalid("Localhost security profiles are not supported by this runtime (%s)", p.GetLocalhostRef())
-		}
+	if p := sc.GetSeccomp(); p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
+		return invalid("Localhost security profiles are not supported by this runtime (%s)", p.GetLocalhostRef())
+	}
+	if p := sc.GetApparmor(); p != nil && p.GetProfileType() != runtimeapi.SecurityProfile_Unconfined {
+		return invalid("AppArmor profiles are not supported by this runtime")
+	}
+	if sc.GetSelinuxOptions() != nil && hasSELinux() {
+		return invalid("SELinux options are not supported by this runtime")
 	}
 	for _, m := range cfg.GetMounts() {
 		switch {
@@ -117,6 +121,12 @@ func (b *builder) validate() error {
 		}
 	}
 	return nil
+}
+
+// hasSELinux tells if the machine enforces labels; where it doesn't, they are ignored by all runtimes.
+func hasSELinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 func (b *builder) process() error {

@@ -7,27 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/keelson/keelson/kubelet/internal/streams"
 )
 
-// streamServer serves the connections whose URLs Exec, Attach and PortForward hand out.
-type streamServer struct {
-	streaming.Server
-	http *http.Server
-}
-
-func (s *streamServer) close() error { return s.http.Close() }
-
 // streamer starts the server when it is first needed.
-func (r *Runtime) streamer() (*streamServer, error) {
+func (r *Runtime) streamer() (*streams.Server, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -36,21 +26,12 @@ func (r *Runtime) streamer() (*streamServer, error) {
 	if r.stream != nil {
 		return r.stream, nil
 	}
-	l, err := (&net.ListenConfig{}).Listen(r.stop, "tcp", r.opts.StreamAddr)
+	s, err := streams.Listen(r.stop, r.opts.StreamAddr, streamBackend{r})
 	if err != nil {
 		return nil, fmt.Errorf("processruntime: Options.StreamAddr: %w", err)
 	}
-	cfg := streaming.DefaultConfig
-	cfg.Addr = l.Addr().String()
-	cfg.BaseURL = &url.URL{Scheme: "http", Host: cfg.Addr}
-	srv, err := streaming.NewServer(cfg, streamBackend{r})
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
-	s := &streamServer{Server: srv, http: &http.Server{Handler: srv, ReadHeaderTimeout: 30 * time.Second}}
 	r.running.Go(func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(); err != nil {
 			r.opts.Logger.Error(err, "the streaming server ended")
 		}
 	})
@@ -58,40 +39,27 @@ func (r *Runtime) streamer() (*streamServer, error) {
 	return s, nil
 }
 
+func (r *Runtime) gate() streams.Gate {
+	return streams.Gate{
+		Running: func(id string) error { _, err := r.runningContainer(id); return err },
+		Ready:   func(id string) error { _, err := r.readySandbox(id); return err },
+		Server:  r.streamer,
+	}
+}
+
 // Exec implements [kubelet.StreamingService].
 func (r *Runtime) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if _, err := r.runningContainer(req.GetContainerId()); err != nil {
-		return nil, err
-	}
-	s, err := r.streamer()
-	if err != nil {
-		return nil, err
-	}
-	return s.GetExec(req)
+	return r.gate().Exec(req)
 }
 
 // Attach implements [kubelet.StreamingService].
 func (r *Runtime) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	if _, err := r.runningContainer(req.GetContainerId()); err != nil {
-		return nil, err
-	}
-	s, err := r.streamer()
-	if err != nil {
-		return nil, err
-	}
-	return s.GetAttach(req)
+	return r.gate().Attach(req)
 }
 
 // PortForward implements [kubelet.StreamingService].
 func (r *Runtime) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
-	if _, err := r.readySandbox(req.GetPodSandboxId()); err != nil {
-		return nil, err
-	}
-	s, err := r.streamer()
-	if err != nil {
-		return nil, err
-	}
-	return s.GetPortForward(req)
+	return r.gate().PortForward(req)
 }
 
 func (r *Runtime) readySandbox(id string) (*sandbox, error) {

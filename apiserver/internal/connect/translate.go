@@ -70,7 +70,8 @@ func (c *Connector) translate(w http.ResponseWriter, r *http.Request, u *url.URL
 		remotecommandconsts.StreamProtocolV5Name: {Binary: true, Channels: types},
 	})
 	// The protocol of the WebSocket is checked by its handshake, which answers the client itself.
-	_, ch, err := conn.Open(hijackable{w}, r.WithContext(logr.NewContext(r.Context(), c.opts.Logger.V(1))))
+	// The library logs a client that hangs up as an error, which it is not.
+	_, ch, err := conn.Open(hijackable{w}, r.WithContext(logr.NewContext(r.Context(), logr.Discard())))
 	if err != nil {
 		c.opts.Logger.V(1).Info("WebSocket handshake failed", "err", err.Error())
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -21,30 +22,61 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/keelson/keelson/kubelet/processruntime/image"
 )
 
-const inNamespace = "KEELSON_TEST_IN_NAMESPACE"
+const (
+	inNamespace = "KEELSON_TEST_IN_NAMESPACE"
+	binaries    = "KEELSON_TEST_BINARIES" // the directory of what is built
+)
 
-// TestMain puts the tests, as root, into a network namespace of their own: the cluster makes bridges and rules.
+// TestMain makes room for the binaries that the tests share, and puts the tests, as root, into a network namespace of their own: the cluster
+// makes bridges and rules.
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
-		if os.Getenv(inNamespace) != "" {
-			if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-				log.Fatalf("ip: %v: %s", err, out)
-			}
-		}
+	if os.Getenv(binaries) != "" {
 		os.Exit(m.Run())
 	}
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	dir, err := os.MkdirTemp("", "keelson-kubectl-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	code, err := inBinaries(m, dir)
+	if e := os.RemoveAll(dir); err == nil {
+		err = e
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(code)
+}
+
+func inBinaries(m *testing.M, dir string) (int, error) {
+	if err := os.Chmod(dir, 0o755); err != nil { // for other users too
+		return 1, err
+	}
+	if err := os.Setenv(binaries, dir); err != nil {
+		return 1, err
+	}
+	if os.Geteuid() != 0 {
+		return m.Run(), nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 1, err
+	}
+	c := exec.Command("sh", append([]string{"-c", `ip link set lo up && exec "$0" "$@"`, self}, os.Args[1:]...)...)
 	c.Env = append(os.Environ(), inNamespace+"=1")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := c.Run(); err != nil {
-		log.Fatal(err)
+	err = c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
 	}
+	return 0, err
 }
 
 // cluster is a running allinone.
@@ -58,19 +90,26 @@ type cluster struct {
 	log        *bytes.Buffer
 }
 
-// build compiles a package of this module or the main one.
-func build(t *testing.T, dir, pkg, out string) string {
+// binary compiles a program of this module or of the main one, unless that has been done.
+func binary(t *testing.T, name string) string {
 	t.Helper()
-	const version = "k8s.io/component-base/version."
-	ldflags := "-s -w -X " + version + "gitVersion=v1.37.2 -X " + version + "gitMajor=1 -X " + version + "gitMinor=37"
-	c := exec.Command("go", "build", "-ldflags", ldflags, "-o", out, pkg)
-	c.Dir = dir
+	out := filepath.Join(os.Getenv(binaries), name)
+	if _, err := os.Stat(out); err == nil {
+		return out
+	}
+	c := exec.Command("go", "build", "-ldflags", "-s -w -X "+version+"gitVersion=v1.37.2 -X "+version+"gitMajor=1 -X "+version+"gitMinor=37", "-o", out, "./"+name)
+	if name == "allinone" || name == "node" {
+		c = exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, "./examples/"+name)
+		c.Dir = "../../.."
+	}
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", pkg, err, b)
+		t.Fatalf("building %s: %v\n%s", name, err, b)
 	}
 	return out
 }
+
+const version = "k8s.io/component-base/version."
 
 // start makes an image, a registry that has it, and a cluster.
 func start(t *testing.T, args ...string) *cluster {
@@ -81,18 +120,8 @@ func start(t *testing.T, args ...string) *cluster {
 // startOn serves the registry at an address that the nodes reach.
 func startOn(t *testing.T, at string, args ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), args: args}
-	c.kubectl = build(t, ".", "./kubectl", filepath.Join(c.dir, "kubectl"))
-	c.allinone = build(t, "../../..", "./examples/allinone", filepath.Join(c.dir, "allinone"))
-	box := build(t, ".", "./box", filepath.Join(c.dir, "box"))
-	var links []string
-	for _, l := range []string{"sh", "cat", "echo", "sleep", "tar", "httpd", "env", "hostname", "get", "ticker", "nslookup"} {
-		links = append(links, "/bin/"+l)
-	}
-	img, err := image.FromBinary(box, image.Options{Path: "/bin/box", Links: links, Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := &cluster{t: t, dir: t.TempDir(), args: args, kubectl: binary(t, "kubectl"), allinone: binary(t, "allinone")}
+	img := boxImage(t)
 	l, err := net.Listen("tcp", net.JoinHostPort(at, "0"))
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +142,19 @@ func startOn(t *testing.T, at string, args ...string) *cluster {
 	c.run()
 	t.Cleanup(c.stop)
 	return c
+}
+
+func boxImage(t *testing.T) v1.Image {
+	t.Helper()
+	var links []string
+	for l := range strings.FieldsSeq("sh cat echo sleep tar httpd env hostname get ticker nslookup id stat touch rm fill flood stubborn size probed") {
+		links = append(links, "/bin/"+l)
+	}
+	img, err := image.FromBinary(binary(t, "box"), image.Options{Path: "/bin/box", Links: links, Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
 
 func (c *cluster) run() {
@@ -142,7 +184,7 @@ func (c *cluster) run() {
 // stop ends the cluster and its pods.
 func (c *cluster) stop() {
 	if c.t.Failed() {
-		out, _ := c.try("", "get", "pods,events", "-A", "-o", "wide")
+		out, _ := c.try("", "get", "pods,events", "-A")
 		c.t.Logf("%s\nallinone: %s", out, c.log)
 	}
 	_, _ = c.try("", "delete", "deploy,sts,ds,job,rs,pods", "--all", "-A", "--grace-period=1", "--timeout=30s")
@@ -164,7 +206,7 @@ func (c *cluster) stop() {
 
 func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.kubectl, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(c.dir, "data", "kubeconfig"), "HOME="+c.dir, "KUBE_EDITOR=sed -i s/edited=no/edited=yes/", "PATH="+c.dir+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(c.dir, "data", "kubeconfig"), "HOME="+c.dir, "KUBE_EDITOR=sed -i s/edited=no/edited=yes/", "PATH="+os.Getenv(binaries)+":"+os.Getenv("PATH"))
 	return cmd
 }
 

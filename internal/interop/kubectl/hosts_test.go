@@ -66,7 +66,7 @@ func TestHosts(t *testing.T) {
 		hosts = append(hosts, newHost(t, i))
 	}
 	c := startOn(t, "10.77.0.1", "-nodes", "0", "-listen", "10.77.0.1:0", "-node-monitor-grace-period", "15s")
-	node := build(t, "../../..", "./examples/node", filepath.Join(c.dir, "node"))
+	node := binary(t, "node")
 	for i, h := range hosts {
 		cmd := exec.Command(node, "-kubeconfig", filepath.Join(c.dir, "data", "kubeconfig"), "-name", fmt.Sprint("worker-", i), "-ip", h.ip, "-data-dir", filepath.Join(c.dir, "worker", fmt.Sprint(i)))
 		cmd.Stderr = c.log

@@ -331,6 +331,12 @@ func TestKubectl(t *testing.T) {
 		c.k(t, "version", "Server Version")
 		c.k(t, "cluster-info", "Kubernetes control plane")
 	})
+	if os.Geteuid() != 0 {
+		t.Run("what is not enforced", func(t *testing.T) {
+			c.pod(t, "limited", ready, "command: [sleep], resources: {limits: {cpu: 100m, memory: 64Mi}}", "securityContext: {fsGroup: 7}")
+			c.events(t, "limited", "NotEnforced:This node cannot enforce the CPU limit, the memory limit, supplementalGroups and fsGroup")
+		})
+	}
 	t.Run("nodes", func(t *testing.T) {
 		c.k(t, "taint node node-2 k=v:NoSchedule", "tainted")
 		c.k(t, "taint node node-2 k-", "untainted")

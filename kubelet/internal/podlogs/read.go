@@ -98,7 +98,7 @@ func Read(ctx context.Context, path string, o Options, stdout, stderr io.Writer)
 	out := writer{o: &o, stdout: stdout, stderr: stderr, left: o.Limit}
 	r := bufio.NewReaderSize(f, 32<<10)
 	var pending []byte
-	drained := false
+	drained, rotated := false, false
 	for ctx.Err() == nil {
 		chunk, err := r.ReadBytes('\n')
 		pending = append(pending, chunk...)
@@ -116,9 +116,15 @@ func Read(ctx context.Context, path string, o Options, stdout, stderr io.Writer)
 		if !o.Follow {
 			return out.write(pending)
 		}
-		if replaced(f, path) {
+		if !replaced(f, path) {
+			rotated = false
+		} else if !rotated {
+			// The writer may still be at its last words to the old file.
+			rotated = true
+		} else {
 			g, err := os.Open(path)
 			if err == nil {
+				rotated = false
 				if err := out.write(pending); err != nil {
 					_ = g.Close()
 					return err
@@ -154,11 +160,11 @@ func Read(ctx context.Context, path string, o Options, stdout, stderr io.Writer)
 
 // replaced tells if a file is no longer the one at its path: it was rotated.
 func replaced(f *os.File, path string) bool {
-	a, err := f.Stat()
+	b, err := os.Stat(path)
 	if err != nil {
 		return false
 	}
-	b, err := os.Stat(path)
+	a, err := f.Stat()
 	if err != nil || os.SameFile(a, b) {
 		return false
 	}

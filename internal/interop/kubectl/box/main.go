@@ -19,6 +19,7 @@ import (
 
 var commands = map[string]func(args []string) error{
 	"sh": shell, "cat": cat, "echo": echo, "sleep": sleep, "tar": tape, "httpd": httpd, "env": env, "hostname": hostname, "get": get, "ticker": ticker, "nslookup": nslookup,
+	"id": id, "stat": stat, "touch": touch, "rm": remove, "fill": fill, "flood": flood, "stubborn": stubborn, "size": size, "probed": probed,
 }
 
 func main() {

@@ -225,11 +225,12 @@ func (s *Store) Import(ctx context.Context, image v1.Image, ref string) (*Image,
 	if size, err = treeSize(s.ChainDir(parent)); err != nil {
 		return nil, err
 	}
+	// The same image may be imported twice at once, and removed meanwhile.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := writeFile(filepath.Join(s.dir, "configs", configName.Hex), raw); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	img := s.images[configName.String()]
 	if img == nil {
 		img = &Image{ID: configName.String(), Chain: parent, Size: size}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,6 +88,31 @@ func TestNames(t *testing.T) {
 	}
 	if again.Get(second.ID) != nil || again.Get(first.ID) == nil {
 		t.Errorf("after Remove: %v", again.List())
+	}
+}
+
+// TestTogether imports one image many times at once.
+func TestTogether(t *testing.T) {
+	s := openStore(t)
+	img := imageOf(t, layerOf(t, entry{name: "a", content: "1"}))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				got, err := s.Import(context.Background(), img, "app:1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := s.Config(got); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if list := s.List(); len(list) != 1 || len(list[0].Tags) != 1 {
+		t.Errorf("%v", list)
 	}
 }
 
