@@ -199,7 +199,7 @@ func (p *Pod) PreemptedByScheduler() bool {
 // be done; with an empty Node the pod's nomination is to be given up.
 func (e *Engine) Preempt(pod *Pod, d *Decision) *Preemption {
 	prof := e.profileOf(pod)
-	if prof == nil || d.Fits() || e.count == 0 {
+	if prof == nil || d.Fits() || e.count == 0 || e.PreEnqueue(pod) != nil {
 		return &Preemption{}
 	}
 	var last *Preemption
