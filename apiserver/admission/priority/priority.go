@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,7 +40,11 @@ func New(reader client.Reader, _ Options) (*Plugin, error) {
 
 // Admit implements admission.MutationInterface.
 func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	if r := a.GetResource(); a.GetSubresource() != "" || r.Group != "" || r.Resource != "pods" {
+	r := a.GetResource()
+	if a.GetSubresource() == "" && r.Group == schedulingv1.GroupName && r.Resource == "podgroups" && a.GetOperation() == admission.Create {
+		return p.admitGroup(ctx, a)
+	}
+	if a.GetSubresource() != "" || r.Group != "" || r.Resource != "pods" {
 		return nil
 	}
 	pod, ok := a.GetObject().(*corev1.Pod)
@@ -62,33 +67,11 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 }
 
 func (p *Plugin) admitPod(ctx context.Context, a admission.Attributes, pod *corev1.Pod) error {
-	var value int32
-	policy := corev1.PreemptLowerPriority
-	if pod.Spec.PriorityClassName == "" {
-		class, err := p.defaultClass(ctx)
-		if err != nil {
-			return fmt.Errorf("failed to get default priority class: %w", err)
-		}
-		if class != nil {
-			pod.Spec.PriorityClassName, value = class.Name, class.Value
-			if class.PreemptionPolicy != nil {
-				policy = *class.PreemptionPolicy
-			}
-		}
-	} else {
-		var class schedulingv1.PriorityClass
-		err := p.classes.Get(ctx, client.ObjectKey{Name: pod.Spec.PriorityClassName}, &class)
-		if apierrors.IsNotFound(err) {
-			return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", pod.Spec.PriorityClassName))
-		}
-		if err != nil {
-			return fmt.Errorf("failed to get PriorityClass with name %s: %w", pod.Spec.PriorityClassName, err)
-		}
-		value = class.Value
-		if class.PreemptionPolicy != nil {
-			policy = *class.PreemptionPolicy
-		}
+	name, value, policy, err := p.resolve(ctx, a, pod.Spec.PriorityClassName)
+	if err != nil {
+		return err
 	}
+	pod.Spec.PriorityClassName = name
 	if pod.Spec.Priority != nil && *pod.Spec.Priority != value {
 		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *pod.Spec.Priority, value))
 	}
@@ -98,6 +81,45 @@ func (p *Plugin) admitPod(ctx context.Context, a admission.Attributes, pod *core
 	}
 	pod.Spec.PreemptionPolicy = &policy
 	return nil
+}
+
+// admitGroup gives a pod group its priority.
+func (p *Plugin) admitGroup(ctx context.Context, a admission.Attributes) error {
+	group, ok := a.GetObject().(*schedulingv1beta1.PodGroup)
+	if !ok {
+		return apierrors.NewBadRequest("resource was marked with kind PodGroup but was unable to be converted")
+	}
+	name, value, _, err := p.resolve(ctx, a, group.Spec.PriorityClassName)
+	if err != nil {
+		return err
+	}
+	if group.Spec.Priority != nil && *group.Spec.Priority != value {
+		return admission.NewForbidden(a, fmt.Errorf("priority set in the pod group (%d) must match the priority computed (%d) based on the priority class set in the spec", *group.Spec.Priority, value))
+	}
+	group.Spec.PriorityClassName, group.Spec.Priority = name, &value
+	return nil
+}
+
+// resolve returns what a class says, or for no name the default class.
+func (p *Plugin) resolve(ctx context.Context, a admission.Attributes, name string) (_ string, value int32, policy corev1.PreemptionPolicy, err error) {
+	class := &schedulingv1.PriorityClass{}
+	if name == "" {
+		if class, err = p.defaultClass(ctx); err != nil {
+			return "", 0, "", fmt.Errorf("failed to get default priority class: %w", err)
+		}
+		if class == nil {
+			return "", 0, corev1.PreemptLowerPriority, nil
+		}
+	} else if err := p.classes.Get(ctx, client.ObjectKey{Name: name}, class); err != nil {
+		if apierrors.IsNotFound(err) {
+			return "", 0, "", admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", name))
+		}
+		return "", 0, "", fmt.Errorf("failed to get PriorityClass with name %s: %w", name, err)
+	}
+	if class.PreemptionPolicy == nil {
+		return class.Name, class.Value, corev1.PreemptLowerPriority, nil
+	}
+	return class.Name, class.Value, *class.PreemptionPolicy, nil
 }
 
 // defaultClass is the global default of the least value; more than one can come from races.

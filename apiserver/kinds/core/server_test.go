@@ -377,16 +377,16 @@ func TestOverTheWire(t *testing.T) {
 		w.take()
 		p := examplePod("warned")
 		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A"}, {Name: "A"}}
-		p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: ptr.To("g")}
+		p.Spec.EvictionResponders = []corev1.EvictionResponder{{}}
 		created, err := pods.Create(ctx, p, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if created.Spec.SchedulingGroup != nil {
+		if created.Spec.EvictionResponders != nil {
 			t.Error("kept what is not supported")
 		}
 		want := []string{
-			"spec.schedulingGroup: dropped, the feature GenericWorkload is not supported",
+			"spec.evictionResponders: dropped, the feature EvictionRequestAPI is not supported",
 			`spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply`,
 		}
 		if diff := cmp.Diff(want, w.take()); diff != "" {

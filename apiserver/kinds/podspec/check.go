@@ -34,6 +34,7 @@ func Validate(spec *corev1.PodSpec, podName string, path *field.Path, opts Optio
 	c.dnsConfig(path.Child("dnsConfig"))
 	c.readinessGates(path.Child("readinessGates"))
 	c.schedulingGates(path.Child("schedulingGates"))
+	c.schedulingGroup(path.Child("schedulingGroup", "podGroupName"))
 	c.topologySpread(path.Child("topologySpreadConstraints"))
 	c.windowsHostProcess(path)
 	c.hostUsers(path)

@@ -36,9 +36,6 @@ func Prepare(ctx context.Context, spec, old *corev1.PodSpec, path *field.Path) {
 
 // unsupported calls found for every field of spec that belongs to a feature this server does not have.
 func unsupported(spec *corev1.PodSpec, path *field.Path, found func(feature string, p *field.Path, clear func())) {
-	if spec.SchedulingGroup != nil {
-		found("GenericWorkload", path.Child("schedulingGroup"), func() { spec.SchedulingGroup = nil })
-	}
 	if len(spec.EvictionResponders) > 0 {
 		found("EvictionRequestAPI", path.Child("evictionResponders"), func() { spec.EvictionResponders = nil })
 	}

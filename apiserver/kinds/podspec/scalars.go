@@ -96,6 +96,16 @@ func (c *check) schedulingGates(path *field.Path) {
 	}
 }
 
+func (c *check) schedulingGroup(name *field.Path) {
+	switch g := c.spec.SchedulingGroup; {
+	case g == nil:
+	case g.PodGroupName == nil:
+		c.Invalid(name, nil, "must specify one of: `podGroupName`")
+	default:
+		c.Name(*g.PodGroupName, apivalidation.NameIsDNSSubdomain, name)
+	}
+}
+
 // scalars checks what stands on its own.
 func (c *check) scalars(p *field.Path) {
 	s := c.spec

@@ -443,7 +443,7 @@ func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
 
 func TestPrepareDropsLoudly(t *testing.T) {
 	template := &corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-		SchedulingGroup: &corev1.PodSchedulingGroup{},
+		EvictionResponders: []corev1.EvictionResponder{{}},
 		Volumes:         []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Mode: ptr.To[int32](0o700)}}}},
 		Containers:      []corev1.Container{{Name: "c", Lifecycle: &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)}, VolumeMounts: []corev1.VolumeMount{{BindMountOptions: []string{"noexec"}}}}},
 	}}
@@ -452,7 +452,7 @@ func TestPrepareDropsLoudly(t *testing.T) {
 	ctx := warning.WithWarningRecorder(context.Background(), &warnings)
 	PrepareTemplate(ctx, template, nil, field.NewPath("spec", "template"))
 	want := recorder{
-		"spec.template.spec.schedulingGroup: dropped, the feature GenericWorkload is not supported",
+		"spec.template.spec.evictionResponders: dropped, the feature EvictionRequestAPI is not supported",
 		"spec.template.spec.volumes[0].emptyDir.mode: dropped, the feature EmptyDirVolumeMode is not supported",
 		"spec.template.spec.containers[0].volumeMounts[0].bindMountOptions: dropped, the feature VolumeBindMountOptions is not supported",
 		"spec.template.spec.containers[0].lifecycle.stopSignal: dropped, the feature ContainerStopSignals is not supported",
@@ -460,12 +460,12 @@ func TestPrepareDropsLoudly(t *testing.T) {
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
-	if s := template.Spec; s.SchedulingGroup != nil || s.Volumes[0].EmptyDir.Mode != nil || s.Containers[0].Lifecycle.StopSignal != nil {
+	if s := template.Spec; s.EvictionResponders != nil || s.Volumes[0].EmptyDir.Mode != nil || s.Containers[0].Lifecycle.StopSignal != nil {
 		t.Error("not dropped")
 	}
 	again := old.DeepCopy()
 	PrepareTemplate(ctx, again, old, field.NewPath("spec", "template"))
-	if again.Spec.SchedulingGroup == nil || len(warnings) != len(want) {
+	if again.Spec.EvictionResponders == nil || len(warnings) != len(want) {
 		t.Error("what is stored was dropped")
 	}
 }

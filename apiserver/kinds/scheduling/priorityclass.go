@@ -35,16 +35,6 @@ func SystemClasses() []*schedulingv1.PriorityClass {
 	}
 }
 
-// Group returns the declarations of API group scheduling.k8s.io.
-func Group() kind.Group {
-	return kind.Group{
-		Name:        schedulingv1.GroupName,
-		AddToScheme: schedulingv1.AddToScheme,
-		Versions:    []string{"v1"},
-		Kinds:       []*kind.Kind{priorityClass()},
-	}
-}
-
 func priorityClass() *kind.Kind {
 	return &kind.Kind{
 		GVK:        schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
