@@ -60,9 +60,12 @@ func (s *Scheduler) volumesMoved() {
 	}
 }
 
-// writeVolumes writes a plan's objects. One that was written stays as it is, whatever becomes of the pod: the API's events will tell of it.
+// writeVolumes writes what a plan assumed. What was written stays assumed, whatever becomes of the pod, until the API's events tell of it.
 func (s *Scheduler) writeVolumes(ctx context.Context, plan *VolumePlan) error {
 	for i := range plan.Bind {
+		if !plan.assumed[plan.Bind[i].Volume] {
+			continue
+		}
 		pv := plan.Bind[i].Volume.DeepCopy()
 		if err := s.write(ctx, func(ctx context.Context) error { return s.client.Update(ctx, pv) }); err != nil {
 			return err
@@ -72,6 +75,9 @@ func (s *Scheduler) writeVolumes(ctx context.Context, plan *VolumePlan) error {
 		s.mu.Unlock()
 	}
 	for i := range plan.Provision {
+		if !plan.assumed[plan.Provision[i]] {
+			continue
+		}
 		claim := plan.Provision[i].DeepCopy()
 		if err := s.write(ctx, func(ctx context.Context) error { return s.client.Update(ctx, claim) }); err != nil {
 			return err
@@ -106,7 +112,7 @@ func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 			return false, fmt.Errorf("failed to check binding: persistentvolume %q not found", m.Volume.Name)
 		case claim == nil:
 			return false, fmt.Errorf("failed to check binding: persistentvolumeclaim %q not found", m.Claim.Name)
-		case older(pv, m.Volume):
+		case older(pv, m.Volume), s.assumedVolumes[pv.Name] != nil:
 			return false, nil
 		}
 		if err := reachable(pv, n); err != nil {
@@ -124,7 +130,7 @@ func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 		switch {
 		case claim == nil:
 			return false, fmt.Errorf("failed to check provisioning pvc: persistentvolumeclaim %q not found", want.Name)
-		case older(claim, want):
+		case older(claim, want), s.assumedClaims[want.Namespace+"/"+want.Name] != nil:
 			return false, nil
 		case claim.Annotations == nil:
 			return false, fmt.Errorf("selectedNode annotation reset for PVC %q", claim.Name)

@@ -19,6 +19,9 @@ type VolumePlan struct {
 	Provision []*corev1.PersistentVolumeClaim
 	// Timeout bounds the wait until all of that has come true.
 	Timeout time.Duration
+
+	// assumed are what the plan made the view show, less what another pod's plan had before.
+	assumed map[metav1.Object]bool
 }
 
 // VolumeMatch is a volume for a claim.
@@ -34,24 +37,36 @@ func (p *VolumePlan) Empty() bool { return p == nil || len(p.Bind)+len(p.Provisi
 // keeps the plan, with the objects as they are to be written, for the runner. It is for a plugin's Reserve alone.
 func (v *View) AssumeVolumes(pod *Pod, plan *VolumePlan) error {
 	s := &v.storage
-	out := &VolumePlan{Node: plan.Node, Timeout: plan.Timeout}
+	out := &VolumePlan{Node: plan.Node, Timeout: plan.Timeout, assumed: map[metav1.Object]bool{}}
 	for _, m := range plan.Bind {
-		pv, _, err := volumehelper.GetBindVolumeToClaim(m.Volume, m.Claim)
+		pv, dirty, err := volumehelper.GetBindVolumeToClaim(m.Volume, m.Claim)
 		if err != nil {
 			return fmt.Errorf("scheduler: volume %s for claim %s/%s: %w", m.Volume.Name, m.Claim.Namespace, m.Claim.Name, err)
+		}
+		if dirty {
+			out.assumed[pv] = true
+		} else {
+			pv = m.Volume
 		}
 		out.Bind = append(out.Bind, VolumeMatch{pv, m.Claim})
 	}
 	for _, claim := range plan.Provision {
-		c := claim.DeepCopy()
-		metav1.SetMetaDataAnnotation(&c.ObjectMeta, volumehelper.AnnSelectedNode, plan.Node)
-		out.Provision = append(out.Provision, c)
+		if claim.Annotations[volumehelper.AnnSelectedNode] != plan.Node {
+			claim = claim.DeepCopy()
+			metav1.SetMetaDataAnnotation(&claim.ObjectMeta, volumehelper.AnnSelectedNode, plan.Node)
+			out.assumed[claim] = true
+		}
+		out.Provision = append(out.Provision, claim)
 	}
 	for _, m := range out.Bind {
-		s.assumedVolumes[m.Volume.Name] = m.Volume
+		if out.assumed[m.Volume] {
+			s.assumedVolumes[m.Volume.Name] = m.Volume
+		}
 	}
 	for _, c := range out.Provision {
-		s.assumedClaims[c.Namespace+"/"+c.Name] = c
+		if out.assumed[c] {
+			s.assumedClaims[c.Namespace+"/"+c.Name] = c
+		}
 	}
 	s.plans[pod.key()] = out
 	return nil
@@ -66,12 +81,12 @@ func (v *View) ForgetVolumes(uid types.UID) {
 	}
 	delete(s.plans, uid)
 	for _, m := range plan.Bind {
-		if s.assumedVolumes[m.Volume.Name] == m.Volume {
+		if plan.assumed[m.Volume] && s.assumedVolumes[m.Volume.Name] == m.Volume {
 			delete(s.assumedVolumes, m.Volume.Name)
 		}
 	}
 	for _, c := range plan.Provision {
-		if key := c.Namespace + "/" + c.Name; s.assumedClaims[key] == c {
+		if key := c.Namespace + "/" + c.Name; plan.assumed[c] && s.assumedClaims[key] == c {
 			delete(s.assumedClaims, key)
 		}
 	}
