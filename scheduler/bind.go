@@ -97,6 +97,8 @@ func (s *Scheduler) bound(ctx context.Context, p *placed, err error) {
 			s.queue.remove(p.pod.key())
 			r = nil
 		}
+	} else {
+		s.abandoned(p)
 	}
 	s.mu.Unlock()
 	s.kick()

@@ -197,7 +197,8 @@ func (s *Scheduler) permit(p *placed) outcome {
 // permitted goes on with a pod that waited for permission.
 func (s *Scheduler) permitted(w *permitted, now time.Time) outcome {
 	if s.queue.pods[w.pod.key()] != w.w {
-		return outcome{report: &report{}} // it is gone, or was bound by somebody else
+		s.abandoned(&w.placed) // it is gone, or was bound by somebody else
+		return outcome{report: &report{}}
 	}
 	if w.rejected == nil {
 		s.metrics.permit.WithLabelValues("allowed").Observe(now.Sub(w.began).Seconds())
@@ -239,6 +240,13 @@ func (s *Scheduler) free(p *placed) {
 	if s.engine.Remove(p.pod.key()) != nil {
 		s.helped(ClusterChange{FreedPod: p.pod})
 		s.engine.Nominate(p.pod, p.pod.Object.Status.NominatedNodeName)
+	}
+}
+
+// abandoned lets plugins free what they keep for a pod that left the queue while it was on its way.
+func (s *Scheduler) abandoned(p *placed) {
+	if s.engine.Assigned(p.pod.key()) != p.node {
+		s.engine.Unreserve(p.pod, p.node)
 	}
 }
 

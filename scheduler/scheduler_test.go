@@ -28,6 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type cluster struct {
 	*testing.T
 	client client.Client
+	server *apiserver.Server
+	admin  user.Info
 	// refuse makes that many bindings fail.
 	refuse atomic.Int32
 }
@@ -63,7 +65,7 @@ func newCluster(t *testing.T) *cluster {
 	if err := srv.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	k := &cluster{T: t, client: srv.Client(apiserver.Admin)}
+	k := &cluster{T: t, client: srv.Client(apiserver.Admin), server: srv, admin: apiserver.Admin}
 	me := &user.DefaultInfo{Name: "system:kube-scheduler", Groups: []string{user.AllAuthenticated}}
 	c := interceptor.NewClient(srv.Client(me), interceptor.Funcs{
 		SubResourceCreate: func(ctx context.Context, c client.Client, sub string, obj, body client.Object, opts ...client.SubResourceCreateOption) error {

@@ -444,8 +444,8 @@ func (r *recorder) AddWarning(_, text string) { *r = append(*r, text) }
 func TestPrepareDropsLoudly(t *testing.T) {
 	template := &corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 		EvictionResponders: []corev1.EvictionResponder{{}},
-		Volumes:         []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Mode: ptr.To[int32](0o700)}}}},
-		Containers:      []corev1.Container{{Name: "c", Lifecycle: &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)}, VolumeMounts: []corev1.VolumeMount{{BindMountOptions: []string{"noexec"}}}}},
+		Volumes:            []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Mode: ptr.To[int32](0o700)}}}},
+		Containers:         []corev1.Container{{Name: "c", Lifecycle: &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)}, VolumeMounts: []corev1.VolumeMount{{BindMountOptions: []string{"noexec"}}}}},
 	}}
 	old := template.DeepCopy()
 	var warnings recorder

@@ -25,7 +25,9 @@ func TestPodGroup(t *testing.T) {
 		{"below", func(g g) { g.Spec.SchedulingPolicy = gang(-1) }, "spec.schedulingPolicy.gang.minCount: Invalid value: -1: must be greater than or equal to 1"},
 		{"no policy", func(g g) { g.Spec.SchedulingPolicy.Gang = nil }, "spec.schedulingPolicy: Invalid value: \"\": must specify one of: `basic`, `gang`"},
 		{"two policies", func(g g) { g.Spec.SchedulingPolicy.Basic = &schedulingv1beta1.BasicSchedulingPolicy{} }, "spec.schedulingPolicy: Invalid value: \"{basic, gang}\": must specify exactly one of: `basic`, `gang`"},
-		{"workload", func(g g) { g.Spec.WorkloadRef = &schedulingv1beta1.WorkloadReference{WorkloadName: "w", TemplateName: "A"} }, `spec.workloadRef.templateName: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`},
+		{"workload", func(g g) {
+			g.Spec.WorkloadRef = &schedulingv1beta1.WorkloadReference{WorkloadName: "w", TemplateName: "A"}
+		}, `spec.workloadRef.templateName: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`},
 	})
 	kindtest.UpdateTable(t, k, valid(), []change{
 		{"grow", func(g g) { g.Spec.SchedulingPolicy = gang(4) }, ""},
