@@ -400,8 +400,12 @@ func TestVolumesAgainstReference(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		w, keep := newVolumeWorld(), &viewKeeper{}
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Seed: seed + 1, Profile: scheduler.Profile{
-			{Plugin: keep}, {Plugin: plugins.NodeName{}}, {Plugin: plugins.VolumeRestrictions{}}, {Plugin: plugins.NodeVolumeLimits{}},
-			{Plugin: plugins.VolumeBinding{}}, {Plugin: plugins.VolumeZone{}},
+			{Plugin: keep},
+			{Plugin: plugins.NodeName{}},
+			{Plugin: plugins.VolumeRestrictions{}},
+			{Plugin: plugins.NodeVolumeLimits{}},
+			{Plugin: plugins.VolumeBinding{}},
+			{Plugin: plugins.VolumeZone{}},
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -470,7 +474,6 @@ type volumeHistory struct {
 	world    *volumeWorld
 	engine   *scheduler.Engine
 	versions int
-	placed   int
 }
 
 // check holds what must always hold: no limit is exceeded by what was placed, and no claim for one pod has two.
