@@ -6,8 +6,8 @@ type Points uint16
 // The points, each with its interface.
 const (
 	AtPreEnqueue Points = 1 << iota
-	AtPreFilter
-	AtFilter // and Judgement.Filter
+	AtPreFilter         // and the rejection of ClusterPlugin.Prepare
+	AtFilter            // and Judgement.Filter
 	AtPostFilter
 	AtScore // and Judgement.Scores
 	AtReserve
@@ -31,7 +31,7 @@ func PointsOf(p Plugin) (s Points) {
 	_, is := p.(PreEnqueuePlugin)
 	add(is, AtPreEnqueue)
 	_, is = p.(PreFilterPlugin)
-	add(is, AtPreFilter)
+	add(is || cluster, AtPreFilter)
 	_, is = p.(FilterPlugin)
 	add(is || cluster, AtFilter)
 	_, is = p.(PostFilterPlugin)

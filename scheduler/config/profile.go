@@ -1,0 +1,359 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	configv1 "k8s.io/kube-scheduler/config/v1"
+
+	"github.com/keelson/keelson/scheduler"
+	"github.com/keelson/keelson/scheduler/plugins"
+)
+
+// profileBuilder turns one profile of a file into a scheduler.Profile.
+type profileBuilder struct {
+	from    *configv1.KubeSchedulerProfile
+	path    *field.Path
+	own     map[string]Factory
+	ignored []string
+
+	defaults scheduler.Profile
+	made     map[string]scheduler.Plugin
+	builtin  map[string]bool
+
+	profile  scheduler.Profile
+	warnings []string
+}
+
+func newProfileBuilder(from *configv1.KubeSchedulerProfile, index int, opts Options, ignored []string) *profileBuilder {
+	return &profileBuilder{
+		from: from, path: field.NewPath("profiles").Index(index), own: opts.Plugins, ignored: ignored,
+		defaults: plugins.Default(), made: map[string]scheduler.Plugin{}, builtin: map[string]bool{},
+	}
+}
+
+func (b *profileBuilder) warn(path *field.Path, format string, args ...any) {
+	b.warnings = append(b.warnings, path.String()+": "+fmt.Sprintf(format, args...))
+}
+
+func (b *profileBuilder) build() error {
+	multi := b.mergeMulti()
+	if err := b.make(multi); err != nil {
+		return err
+	}
+	b.unusedConfig()
+	lists := map[string][]string{}
+	for _, at := range pointsOf(b.from.Plugins) {
+		list, err := b.expand(at, multi)
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.path.Child("plugins", at.name), err)
+		}
+		lists[at.name] = list
+	}
+	if err := b.check(lists); err != nil {
+		return err
+	}
+	weights, err := b.weights(multi)
+	if err != nil {
+		return err
+	}
+	b.assemble(lists, weights)
+	return nil
+}
+
+// mergeMulti is multiPoint's list, on top of the default one: a default plugin keeps its place.
+func (b *profileBuilder) mergeMulti() (out []configv1.Plugin) {
+	set := b.from.Plugins.MultiPoint
+	disabled := func(name string) bool {
+		return slices.ContainsFunc(set.Disabled, func(p configv1.Plugin) bool { return p.Name == name })
+	}
+	replaced := map[int]bool{}
+	for _, d := range b.defaultMulti() {
+		if disabled("*") || disabled(d.Name) {
+			continue
+		}
+		// The last of several counts, as in kube-scheduler.
+		for i := len(set.Enabled) - 1; i >= 0; i-- {
+			if set.Enabled[i].Name == d.Name {
+				d, replaced[i] = set.Enabled[i], true
+				break
+			}
+		}
+		out = append(out, d)
+	}
+	for i, p := range set.Enabled {
+		if !replaced[i] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (b *profileBuilder) defaultMulti() (out []configv1.Plugin) {
+	for _, w := range b.defaults {
+		weight := int32(w.Weight)
+		out = append(out, configv1.Plugin{Name: w.Plugin.Name(), Weight: &weight})
+		if w.Plugin.Name() == "SchedulingGates" {
+			out = append(out, configv1.Plugin{Name: prioritySort})
+		}
+	}
+	return append(out, configv1.Plugin{Name: defaultBinder})
+}
+
+// make makes all plugins that are enabled anywhere.
+func (b *profileBuilder) make(multi []configv1.Plugin) error {
+	var errs []error
+	add := func(path *field.Path, kind string, enabled []configv1.Plugin) {
+		for i, p := range enabled {
+			if err := b.makeOne(p.Name, path.Child("enabled").Index(i), kind); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	add(b.path.Child("plugins", "multiPoint"), "PreFilterPlugin", b.from.Plugins.MultiPoint.Enabled)
+	for _, at := range pointsOf(b.from.Plugins) {
+		add(b.path.Child("plugins", at.name), at.kind, at.set.Enabled)
+	}
+	add(b.path.Child("plugins", "multiPoint"), "PreFilterPlugin", multi)
+	return utilerrors.NewAggregate(errs)
+}
+
+func (b *profileBuilder) makeOne(name string, path *field.Path, kind string) error {
+	if b.made[name] != nil || name == prioritySort || name == defaultBinder {
+		return nil
+	}
+	args, argsPath := b.args(name)
+	if factory := b.own[name]; factory != nil {
+		raw, err := rawArgs(args)
+		if err != nil {
+			return fmt.Errorf("%s: %w", argsPath, err)
+		}
+		p, err := factory(raw)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: initializing plugin %q: %w", b.path, name, err)
+		case p == nil || p.Name() != name:
+			return fmt.Errorf("%s: initializing plugin %q: want a plugin of that name", b.path, name)
+		}
+		b.made[name] = p
+		return nil
+	}
+	switch {
+	case b.isDefault(name):
+	case unsupported[name]:
+		return field.Invalid(path, name, "is a plugin of Kubernetes that is not supported")
+	default:
+		return fmt.Errorf("%s: %s %q does not exist", path, kind, name)
+	}
+	b.builtin[name] = true
+	if args.Object == nil && name == "NodeResourcesFit" && len(b.ignored) > 0 {
+		args.Object = &configv1.NodeResourcesFitArgs{}
+		setDefaultArgs(args.Object)
+	}
+	p, ok, err := withArgs(args.Object, b.ignored, argsPath)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		p = b.defaults[b.index(name)].Plugin
+	}
+	b.made[name] = p
+	return nil
+}
+
+func (b *profileBuilder) index(name string) int {
+	return slices.IndexFunc(b.defaults, func(w scheduler.Weighted) bool { return w.Plugin.Name() == name })
+}
+
+func (b *profileBuilder) isDefault(name string) bool { return b.index(name) >= 0 }
+
+func (b *profileBuilder) args(name string) (runtime.RawExtension, *field.Path) {
+	for i, c := range b.from.PluginConfig {
+		if c.Name == name {
+			return c.Args, b.path.Child("pluginConfig").Index(i).Child("args")
+		}
+	}
+	return runtime.RawExtension{}, b.path.Child("pluginConfig")
+}
+
+// unusedConfig warns of arguments that nobody reads.
+func (b *profileBuilder) unusedConfig() {
+	for i, c := range b.from.PluginConfig {
+		path := b.path.Child("pluginConfig").Index(i)
+		switch _, taken, _ := withArgs(c.Args.Object, nil, path); {
+		case b.made[c.Name] == nil:
+			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "it is not enabled"))
+		case b.own[c.Name] == nil && !taken && c.Args.Object != nil:
+			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "there is nothing to set"))
+		case b.own[c.Name] == nil && !taken && len(c.Args.Raw) > 0:
+			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "it takes none"))
+		}
+	}
+}
+
+// expand is the list of plugins at one point, in order: those of multiPoint that the point mentions, the others of multiPoint, and the others the
+// point mentions.
+func (b *profileBuilder) expand(at point, multi []configv1.Plugin) (out []string, err error) {
+	var enabled []string
+	for _, p := range at.set.Enabled {
+		switch {
+		case slices.Contains(enabled, p.Name):
+			return nil, fmt.Errorf("plugin %q already registered as %q", p.Name, at.kind)
+		case !b.extends(p.Name, at):
+			return nil, fmt.Errorf("plugin %q does not extend %s plugin", p.Name, at.kind)
+		}
+		enabled = append(enabled, p.Name)
+	}
+	off := func(name string) bool {
+		return slices.ContainsFunc(at.set.Disabled, func(p configv1.Plugin) bool { return p.Name == name })
+	}
+	if off("*") {
+		return enabled, nil
+	}
+	var first, second []string
+	for _, p := range multi {
+		switch {
+		case !b.extends(p.Name, at) || off(p.Name):
+		case slices.Contains(enabled, p.Name):
+			first = append(first, p.Name)
+		case slices.Contains(second, p.Name):
+			return nil, fmt.Errorf("plugin %q already registered as %q", p.Name, at.kind)
+		default:
+			second = append(second, p.Name)
+		}
+	}
+	var third []string
+	for _, name := range enabled {
+		if slices.Contains(first, name) {
+			out = append(out, name)
+		} else {
+			third = append(third, name)
+		}
+	}
+	return append(append(out, second...), third...), nil
+}
+
+// check refuses what can't be had.
+func (b *profileBuilder) check(lists map[string][]string) error {
+	name := *b.from.SchedulerName
+	if n := len(lists["queueSort"]); n != 1 {
+		return fmt.Errorf("%s: only one queue sort plugin required for profile with scheduler name %q, but got %d", b.path.Child("plugins", "queueSort"), name, n)
+	}
+	if len(lists["bind"]) == 0 {
+		return fmt.Errorf("%s: at least one bind plugin is needed for profile with scheduler name %q", b.path.Child("plugins", "bind"), name)
+	}
+	for _, at := range pointsOf(b.from.Plugins) {
+		if at.name == "preScore" {
+			b.halves(at.name, "score", lists)
+		}
+		if at.name == "preFilter" {
+			b.halves(at.name, "filter", lists)
+		}
+	}
+	return nil
+}
+
+// halves warns where a file enables a plugin at one of two points that are one here.
+func (b *profileBuilder) halves(pre, main string, lists map[string][]string) {
+	for _, name := range lists[main] {
+		if b.builtin[name] && !slices.Contains(lists[pre], name) {
+			b.warn(b.path.Child("plugins", pre), "leaving out %s has no effect: what it prepares there is part of %s", name, main)
+		}
+	}
+}
+
+func (b *profileBuilder) weights(multi []configv1.Plugin) (map[string]int64, error) {
+	weights := map[string]int64{}
+	var total int64
+	for _, p := range append(slices.Clone(b.from.Plugins.Score.Enabled), multi...) {
+		if _, seen := weights[p.Name]; seen || b.made[p.Name] == nil || !scheduler.PointsOf(b.made[p.Name]).Has(scheduler.AtScore) {
+			continue
+		}
+		w := int64(1)
+		if p.Weight != nil && *p.Weight != 0 {
+			w = int64(*p.Weight)
+		}
+		if w < 0 {
+			return nil, field.Invalid(b.path.Child("plugins", "score"), w, fmt.Sprintf("the weight of %s must not be negative", p.Name))
+		}
+		if w*scheduler.MaxScore > math.MaxInt64-total {
+			return nil, errors.New("score plugins: total score of Score plugins could overflow")
+		}
+		total += w * scheduler.MaxScore
+		weights[p.Name] = w
+	}
+	return weights, nil
+}
+
+// assemble puts the plugins into one order and leaves them out where they are not enabled.
+func (b *profileBuilder) assemble(lists map[string][]string, weights map[string]int64) {
+	points := pointsOf(b.from.Plugins)
+	// What filters first decides which reason is given, so its order counts most.
+	slices.SortStableFunc(points, func(x, y point) int {
+		switch {
+		case x.name == "filter" && y.name != "filter":
+			return -1
+		case y.name == "filter" && x.name != "filter":
+			return 1
+		}
+		return 0
+	})
+	var order []string
+	at := map[string]scheduler.Points{}
+	for _, p := range points {
+		if p.at == 0 {
+			continue
+		}
+		last := -1
+		for _, name := range lists[p.name] {
+			at[name] |= p.at
+			switch i := slices.Index(order, name); {
+			case i < 0:
+				last++
+				order = slices.Insert(order, last, name)
+			case i < last && p.name != "score" && p.name != "preFilter":
+				b.warn(b.path.Child("plugins", p.name), "%s is asked before those that come first here: all points have one order, filter's", name)
+			default:
+				last = max(last, i)
+			}
+		}
+	}
+	binds := lists["bind"]
+	binder := slices.Index(binds, defaultBinder)
+	for _, name := range order {
+		if name == defaultBinder {
+			continue
+		}
+		w := scheduler.Weighted{Plugin: b.made[name], Weight: weights[name]}
+		has := scheduler.PointsOf(w.Plugin)
+		if b.builtin[name] && slices.Contains(lists["filter"], name) {
+			has &^= scheduler.AtPreFilter // one with filter
+		}
+		if name == "SchedulingGates" && at[name].Has(scheduler.AtPreEnqueue) {
+			has &^= scheduler.AtPreFilter
+		}
+		w.Except = has &^ at[name]
+		if i := slices.Index(binds, name); binder >= 0 && i > binder {
+			w.Except |= scheduler.AtBind // the default binder never lets others have a pod
+		}
+		b.profile = append(b.profile, w)
+	}
+	if binder < 0 {
+		b.profile = append(b.profile, scheduler.Weighted{Plugin: noBinder{}})
+	}
+}
+
+// noBinder stands where the default binder is disabled.
+type noBinder struct{}
+
+func (noBinder) Name() string { return "DefaultBinder is disabled" }
+
+func (noBinder) Bind(context.Context, *scheduler.Pod, string) (bool, error) {
+	return true, errors.New("no bind plugin handled the pod, and DefaultBinder is disabled")
+}
