@@ -1,5 +1,7 @@
 package scheduler
 
+import "strings"
+
 // Points are a set of the places at which a plugin can be asked.
 type Points uint16
 
@@ -19,6 +21,18 @@ const (
 
 // Has reports whether all of p are in the set.
 func (s Points) Has(p Points) bool { return s&p == p }
+
+// String lists the set by kube-scheduler's names.
+func (s Points) String() string {
+	names := []string{"preEnqueue", "preFilter", "filter", "postFilter", "score", "reserve", "permit", "preBind", "bind", "postBind"}
+	var in []string
+	for i, name := range names {
+		if s.Has(1 << i) {
+			in = append(in, name)
+		}
+	}
+	return strings.Join(in, " ")
+}
 
 // PointsOf are those at which a plugin can be asked.
 func PointsOf(p Plugin) (s Points) {
@@ -59,10 +73,12 @@ type without struct {
 
 func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
 	j, r := w.ClusterPlugin.Prepare(pod, view)
+	if w.except.Has(AtPreFilter) {
+		r = nil
+	}
 	var d DomainJudgement
 	if j.Domains != nil {
 		d = *j.Domains
-		j.Domains = &d
 	}
 	if w.except.Has(AtFilter) {
 		j.Filter, d.Filter = nil, nil
@@ -70,28 +86,34 @@ func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
 	if w.except.Has(AtScore) {
 		j.Scores, d.Scores = nil, nil
 	}
-	if w.except.Has(AtPreFilter) {
-		r = nil
+	if j.Domains != nil {
+		j.Domains = nil
+		if d.Filter != nil || d.Scores != nil {
+			j.Domains = &d
+		}
 	}
 	return j, r
 }
 
 // leaveOut forgets what a plugin can do at some points.
 func (s *pluginState) leaveOut(except Points) {
+	if except.Has(AtPreEnqueue) {
+		s.enqueue = nil
+	}
 	if except.Has(AtPreFilter) {
 		s.pre = nil
 	}
 	if except.Has(AtFilter) {
 		s.filter = nil
 	}
+	if except.Has(AtPostFilter) {
+		s.post = nil
+	}
 	if except.Has(AtScore) {
 		s.score, s.normalize = nil, nil
 	}
-	if except.Has(AtPreEnqueue) {
-		s.enqueue = nil
-	}
-	if except.Has(AtPostFilter) {
-		s.post = nil
+	if s.cluster != nil && except&(AtPreFilter|AtFilter|AtScore) != 0 {
+		s.cluster = without{s.cluster, except}
 	}
 	if except.Has(AtReserve) {
 		s.reserve = nil
@@ -107,8 +129,5 @@ func (s *pluginState) leaveOut(except Points) {
 	}
 	if except.Has(AtPostBind) {
 		s.postBind = nil
-	}
-	if s.cluster != nil && except&(AtPreFilter|AtFilter|AtScore) != 0 {
-		s.cluster = without{s.cluster, except}
 	}
 }

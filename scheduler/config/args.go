@@ -1,11 +1,11 @@
 package config
 
 import (
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
@@ -55,22 +55,28 @@ func makeFit(a *configv1.NodeResourcesFitArgs, ignored []string, path *field.Pat
 		IgnoredResources: a.IgnoredResources, IgnoredResourceGroups: a.IgnoredResourceGroups,
 		Scoring: plugins.ScoringStrategy{Type: plugins.ScoringStrategyType(a.ScoringStrategy.Type), Resources: weights(a.ScoringStrategy.Resources)},
 	}
+	var errs []error
 	strategy := path.Child("scoringStrategy")
-	if opts.Scoring.Type == "" {
-		return nil, field.NotSupported(strategy.Child("type"), opts.Scoring.Type, []plugins.ScoringStrategyType{plugins.LeastAllocated, plugins.MostAllocated, plugins.RequestedToCapacityRatio})
-	}
+	byRatio := opts.Scoring.Type == plugins.RequestedToCapacityRatio
 	switch r := a.ScoringStrategy.RequestedToCapacityRatio; {
-	case r != nil && opts.Scoring.Type == plugins.RequestedToCapacityRatio:
+	case opts.Scoring.Type == "":
+		types := []plugins.ScoringStrategyType{plugins.LeastAllocated, plugins.MostAllocated, plugins.RequestedToCapacityRatio}
+		errs = append(errs, field.NotSupported(strategy.Child("type"), opts.Scoring.Type, types))
+	case r != nil && byRatio:
 		opts.Scoring.Shape = shape(r.Shape)
 	case r != nil:
-		return nil, field.Forbidden(strategy.Child("requestedToCapacityRatio"), "must be nil when type is not RequestedToCapacityRatio")
-	case opts.Scoring.Type == plugins.RequestedToCapacityRatio:
-		return nil, field.Required(strategy.Child("requestedToCapacityRatio"), "must be specified when type is RequestedToCapacityRatio")
+		errs = append(errs, field.Forbidden(strategy.Child("requestedToCapacityRatio"), "must be nil when type is not RequestedToCapacityRatio"))
+	case byRatio:
+		errs = append(errs, field.Required(strategy.Child("requestedToCapacityRatio"), "must be specified when type is RequestedToCapacityRatio"))
+		opts.Scoring.Shape = []plugins.ShapePoint{{}} // said already
 	}
 	if len(ignored) > 0 {
 		opts.IgnoredResources = ignored // what extenders look after comes before the plugin's own list, as in kube-scheduler
 	}
-	return checked(opts.Validate(path), plugins.NewNodeResourcesFit, opts)
+	if err := opts.Validate(path); err != nil {
+		errs = append(errs, err)
+	}
+	return checked(utilerrors.NewAggregate(errs), plugins.NewNodeResourcesFit, opts)
 }
 
 func weights(from []configv1.ResourceSpec) (out []plugins.ResourceWeight) {
@@ -116,6 +122,11 @@ func checkUnused(args runtime.Object, path *field.Path) error {
 	return errs.ToAggregate()
 }
 
-func unusedArgs(path *field.Path, name, why string) string {
-	return fmt.Sprintf("%s: the arguments of %s have no effect: %s", path, name, why)
+// takesArgs reports whether withArgs knows what to do with them.
+func takesArgs(args runtime.Object) bool {
+	switch args.(type) {
+	case nil, *configv1.DefaultPreemptionArgs, *configv1.DynamicResourcesArgs:
+		return false
+	}
+	return true
 }

@@ -45,13 +45,34 @@ const (
 // unsupported are Kubernetes' plugins that aren't there. Files may disable them.
 var unsupported = map[string]bool{
 	"DynamicResources": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true, "GangScheduling": true,
-	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true, "DefaultPreemption": true,
+	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 
 // scorers are Kubernetes' plugins that score: our ClusterPlugins could all.
 var scorers = map[string]bool{
 	"TaintToleration": true, "NodeAffinity": true, "NodeResourcesFit": true, "VolumeBinding": true, "PodTopologySpread": true,
 	"InterPodAffinity": true, "NodeResourcesBalancedAllocation": true, "ImageLocality": true,
+}
+
+// prepares are Kubernetes' plugins that have two points which are one here, by the latter.
+var prepares = map[string]map[string]bool{
+	"filter": {
+		"NodeAffinity": true, "NodePorts": true, "NodeResourcesFit": true, "VolumeRestrictions": true, "NodeVolumeLimits": true, "VolumeBinding": true,
+		"VolumeZone": true, "PodTopologySpread": true, "InterPodAffinity": true,
+	},
+	"score": {
+		"TaintToleration": true, "NodeAffinity": true, "NodeResourcesFit": true, "VolumeBinding": true, "PodTopologySpread": true, "InterPodAffinity": true,
+		"NodeResourcesBalancedAllocation": true,
+	},
+}
+
+// points are those at which a plugin can be asked.
+func (b *profileBuilder) points(name string) scheduler.Points {
+	can := scheduler.PointsOf(b.made[name])
+	if b.builtin[name] && !scorers[name] {
+		can &^= scheduler.AtScore
+	}
+	return can
 }
 
 // extends reports whether a plugin can be enabled at a point. Who filters can pre-filter, too, and who scores pre-score: what Kubernetes' plugins
@@ -63,11 +84,7 @@ func (b *profileBuilder) extends(name string, at point) bool {
 	case defaultBinder:
 		return at.name == "bind"
 	}
-	p := b.made[name]
-	can := scheduler.PointsOf(p)
-	if b.builtin[name] && !scorers[name] {
-		can &^= scheduler.AtScore
-	}
+	can := b.points(name)
 	switch at.name {
 	case "preFilter":
 		return can&(scheduler.AtPreFilter|scheduler.AtFilter) != 0

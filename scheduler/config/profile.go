@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -26,6 +27,7 @@ type profileBuilder struct {
 	defaults scheduler.Profile
 	made     map[string]scheduler.Plugin
 	builtin  map[string]bool
+	failed   map[string]bool
 
 	profile  scheduler.Profile
 	warnings []string
@@ -34,7 +36,7 @@ type profileBuilder struct {
 func newProfileBuilder(from *configv1.KubeSchedulerProfile, index int, opts Options, ignored []string) *profileBuilder {
 	return &profileBuilder{
 		from: from, path: field.NewPath("profiles").Index(index), own: opts.Plugins, ignored: ignored,
-		defaults: plugins.Default(), made: map[string]scheduler.Plugin{}, builtin: map[string]bool{},
+		defaults: plugins.Default(), made: map[string]scheduler.Plugin{}, builtin: map[string]bool{}, failed: map[string]bool{},
 	}
 }
 
@@ -47,7 +49,6 @@ func (b *profileBuilder) build() error {
 	if err := b.make(multi); err != nil {
 		return err
 	}
-	b.unusedConfig()
 	lists := map[string][]string{}
 	for _, at := range pointsOf(b.from.Plugins) {
 		list, err := b.expand(at, multi)
@@ -63,7 +64,7 @@ func (b *profileBuilder) build() error {
 	if err != nil {
 		return err
 	}
-	b.assemble(lists, weights)
+	b.assemble(multi, lists, weights)
 	return nil
 }
 
@@ -111,7 +112,11 @@ func (b *profileBuilder) make(multi []configv1.Plugin) error {
 	var errs []error
 	add := func(path *field.Path, kind string, enabled []configv1.Plugin) {
 		for i, p := range enabled {
+			if b.failed[p.Name] {
+				continue
+			}
 			if err := b.makeOne(p.Name, path.Child("enabled").Index(i), kind); err != nil {
+				b.failed[p.Name] = true
 				errs = append(errs, err)
 			}
 		}
@@ -121,6 +126,9 @@ func (b *profileBuilder) make(multi []configv1.Plugin) error {
 		add(b.path.Child("plugins", at.name), at.kind, at.set.Enabled)
 	}
 	add(b.path.Child("plugins", "multiPoint"), "PreFilterPlugin", multi)
+	if err := b.unusedConfig(); err != nil {
+		errs = append(errs, err)
+	}
 	return utilerrors.NewAggregate(errs)
 }
 
@@ -183,18 +191,28 @@ func (b *profileBuilder) args(name string) (runtime.RawExtension, *field.Path) {
 }
 
 // unusedConfig warns of arguments that nobody reads.
-func (b *profileBuilder) unusedConfig() {
+func (b *profileBuilder) unusedConfig() error {
+	var errs []error
 	for i, c := range b.from.PluginConfig {
 		path := b.path.Child("pluginConfig").Index(i)
-		switch _, taken, _ := withArgs(c.Args.Object, nil, path); {
+		if err := checkUnused(c.Args.Object, path.Child("args")); err != nil {
+			errs = append(errs, err)
+		}
+		why := ""
+		switch {
 		case b.made[c.Name] == nil:
-			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "it is not enabled"))
-		case b.own[c.Name] == nil && !taken && c.Args.Object != nil:
-			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "there is nothing to set"))
-		case b.own[c.Name] == nil && !taken && len(c.Args.Raw) > 0:
-			b.warnings = append(b.warnings, unusedArgs(path, c.Name, "it takes none"))
+			why = "it is not enabled"
+		case b.own[c.Name] != nil || takesArgs(c.Args.Object):
+		case c.Name == "DefaultPreemption":
+			why = "all nodes are candidates"
+		case c.Args.Object != nil || len(c.Args.Raw) > 0:
+			why = "it takes none"
+		}
+		if why != "" && !b.failed[c.Name] {
+			b.warn(path, "the arguments of %s have no effect: %s", c.Name, why)
 		}
 	}
+	return utilerrors.NewAggregate(errs)
 }
 
 // expand is the list of plugins at one point, in order: those of multiPoint that the point mentions, the others of multiPoint, and the others the
@@ -248,23 +266,21 @@ func (b *profileBuilder) check(lists map[string][]string) error {
 	if len(lists["bind"]) == 0 {
 		return fmt.Errorf("%s: at least one bind plugin is needed for profile with scheduler name %q", b.path.Child("plugins", "bind"), name)
 	}
-	for _, at := range pointsOf(b.from.Plugins) {
-		if at.name == "preScore" {
-			b.halves(at.name, "score", lists)
-		}
-		if at.name == "preFilter" {
-			b.halves(at.name, "filter", lists)
-		}
-	}
+	b.halves("preFilter", "filter", lists)
+	b.halves("preScore", "score", lists)
 	return nil
 }
 
-// halves warns where a file enables a plugin at one of two points that are one here.
+// halves warns where a file enables plugins at one of two points that are one here.
 func (b *profileBuilder) halves(pre, main string, lists map[string][]string) {
+	var names []string
 	for _, name := range lists[main] {
-		if b.builtin[name] && !slices.Contains(lists[pre], name) {
-			b.warn(b.path.Child("plugins", pre), "leaving out %s has no effect: what it prepares there is part of %s", name, main)
+		if b.builtin[name] && prepares[main][name] && !slices.Contains(lists[pre], name) {
+			names = append(names, name)
 		}
+	}
+	if len(names) > 0 {
+		b.warn(b.path.Child("plugins", pre), "leaving out %s has no effect: what they prepare there is part of %s", strings.Join(names, ", "), main)
 	}
 }
 
@@ -292,7 +308,7 @@ func (b *profileBuilder) weights(multi []configv1.Plugin) (map[string]int64, err
 }
 
 // assemble puts the plugins into one order and leaves them out where they are not enabled.
-func (b *profileBuilder) assemble(lists map[string][]string, weights map[string]int64) {
+func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]string, weights map[string]int64) {
 	points := pointsOf(b.from.Plugins)
 	// What filters first decides which reason is given, so its order counts most.
 	slices.SortStableFunc(points, func(x, y point) int {
@@ -311,11 +327,11 @@ func (b *profileBuilder) assemble(lists map[string][]string, weights map[string]
 			continue
 		}
 		last := -1
-		for _, name := range lists[p.name] {
+		for k, name := range lists[p.name] {
 			at[name] |= p.at
 			switch i := slices.Index(order, name); {
 			case i < 0:
-				last++
+				last = place(order, last, lists[p.name][k+1:], after(multi, name))
 				order = slices.Insert(order, last, name)
 			case i < last && p.name != "score" && p.name != "preFilter":
 				b.warn(b.path.Child("plugins", p.name), "%s is asked before those that come first here: all points have one order, filter's", name)
@@ -331,7 +347,7 @@ func (b *profileBuilder) assemble(lists map[string][]string, weights map[string]
 			continue
 		}
 		w := scheduler.Weighted{Plugin: b.made[name], Weight: weights[name]}
-		has := scheduler.PointsOf(w.Plugin)
+		has := b.points(name)
 		if b.builtin[name] && slices.Contains(lists["filter"], name) {
 			has &^= scheduler.AtPreFilter // one with filter
 		}
@@ -347,6 +363,33 @@ func (b *profileBuilder) assemble(lists map[string][]string, weights map[string]
 	if binder < 0 {
 		b.profile = append(b.profile, scheduler.Weighted{Plugin: noBinder{}})
 	}
+}
+
+// place is where to insert a name: after the one before it, else before the first of those that follow it at its point, else of those that follow it
+// in multiPoint, else at the end.
+func place(order []string, last int, following ...[]string) int {
+	if last >= 0 {
+		return last + 1
+	}
+	for _, names := range following {
+		for _, name := range names {
+			if i := slices.Index(order, name); i >= 0 {
+				return i
+			}
+		}
+	}
+	return len(order)
+}
+
+func after(multi []configv1.Plugin, name string) (out []string) {
+	i := slices.IndexFunc(multi, func(p configv1.Plugin) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	for _, p := range multi[i+1:] {
+		out = append(out, p.Name)
+	}
+	return out
 }
 
 // noBinder stands where the default binder is disabled.
