@@ -56,6 +56,9 @@ func (q *Queue) Fail(a Attempt, plugins []string, now time.Time) { q.queue.fail(
 // Retry puts a popped pod back after its back-off, for what went wrong isn't that it didn't fit.
 func (q *Queue) Retry(a Attempt, now time.Time) { q.queue.retry(a.w, now) }
 
+// Force makes a pod that was put aside ready to be tried at once.
+func (q *Queue) Force(uid types.UID, now time.Time) { q.queue.force(uid, now) }
+
 // Changed wakes the pods that a change of the engine may make fit.
 func (q *Queue) Changed(c ClusterChange, now time.Time) {
 	q.queue.wakeIf(now, c.event(), func(w *waiting) bool { return q.engine.Hint(w.pod, w.plugins, c) })

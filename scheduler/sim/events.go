@@ -172,6 +172,7 @@ func (s *Simulation) release(p *pod) {
 		p.gang.placed--
 	}
 	s.engine.Remove(p.spod.Object.UID)
+	delete(s.placed, p.spod.Object.UID)
 	s.queue.Changed(scheduler.ClusterChange{FreedPod: p.spod}, instant(s.now))
 }
 
@@ -246,5 +247,6 @@ func (s *Simulation) end(p *pod) {
 
 func (s *Simulation) unqueue(p *pod) {
 	s.queue.Remove(p.spod.Object.UID)
+	s.engine.Nominate(p.spod, "")
 	delete(s.waiting, p.spod)
 }

@@ -70,6 +70,17 @@ func (l *eventLog) placed(p *pod, d *scheduler.Decision, attempt int) {
 	l.done()
 }
 
+func (l *eventLog) preempted(victim, by *pod) {
+	if l == nil {
+		return
+	}
+	l.begin("preempt ")
+	l.str("", victim.key)
+	l.str(" node=", victim.node.obj.Name)
+	l.str(" by=", by.key)
+	l.done()
+}
+
 // waits logs why a pod waits, if that isn't what was logged of it last.
 func (l *eventLog) waits(p *pod, d *scheduler.Decision) {
 	if l == nil {

@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/keelson/keelson/scheduler"
 )
 
@@ -28,8 +30,8 @@ func (s *Simulation) schedule() error {
 			}
 			continue
 		}
-		s.log.waits(p, &d)
 		s.queue.Fail(a, d.Plugins, instant(s.now))
+		s.makeRoom(p, &d)
 	}
 	return nil
 }
@@ -49,6 +51,8 @@ func (s *Simulation) place(p *pod, d *scheduler.Decision, attempt int) error {
 		}
 	}
 	n.put(p)
+	s.placed[p.spod.Object.UID] = p
+	p.spod.Object.Status.StartTime = &metav1.Time{Time: instant(s.now)} // the older of equal pods are spared
 	p.message = ""
 	if p.gang != nil {
 		p.gang.placed++

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/keelson/keelson/scheduler"
 )
@@ -100,6 +101,7 @@ type Simulation struct {
 	order     []*node // in the order in which they came
 	pods      map[string]*pod
 	waiting   map[*scheduler.Pod]*pod
+	placed    map[types.UID]*pod
 	metrics   *metrics
 }
 
@@ -123,7 +125,7 @@ func New(w Workload, opts Options) (*Simulation, error) {
 	}
 	s := &Simulation{
 		opts: opts, workload: w, engine: engine, queue: scheduler.NewQueue(engine),
-		columns: map[corev1.ResourceName]int{}, shapes: map[shapeKey]*shape{}, nodes: map[string]*node{}, pods: map[string]*pod{}, waiting: map[*scheduler.Pod]*pod{},
+		columns: map[corev1.ResourceName]int{}, shapes: map[shapeKey]*shape{}, nodes: map[string]*node{}, pods: map[string]*pod{}, waiting: map[*scheduler.Pod]*pod{}, placed: map[types.UID]*pod{},
 	}
 	s.column(corev1.ResourceCPU)
 	s.column(corev1.ResourceMemory)

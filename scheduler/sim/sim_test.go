@@ -125,13 +125,14 @@ func TestInvariants(t *testing.T) {
 		opts := sim.Options{Check: true, Engine: scheduler.EngineOptions{Seed: seed + 1}}
 		if seed%2 == 1 {
 			opts.DecisionTime, opts.StartDelay, opts.ResubmitDelay = 700*time.Millisecond, time.Second, 3*time.Second
+			opts.GracePeriod = 5 * time.Second
 		}
 		r, err := run(t, random(seed, 300), opts)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		s := &r.Summary
-		if s.Submitted < 200 || s.Ended+s.Pending+s.Running != s.Submitted || s.Placed < 150 || s.Evicted == 0 || s.Failures == 0 || s.Cancelled == 0 {
+		if s.Submitted < 200 || s.Ended+s.Pending+s.Running != s.Submitted || s.Placed < 150 || s.Evicted == 0 || s.Failures == 0 || s.Cancelled == 0 || s.Preempted == 0 {
 			t.Errorf("seed %d: %+v", seed, *s)
 		}
 	}

@@ -127,8 +127,11 @@ func GPU(o Options) (sim.Workload, error) {
 	return generate(o, profile{
 		name: "gpu",
 		nodes: []machines{
-			{part: 0.2, cores: 96, gib: 384}, {part: 0.3, cores: 96, gib: 512, gpus: 2, model: "T4"}, {part: 0.15, cores: 64, gib: 512, gpus: 4, model: "P100"},
-			{part: 0.2, cores: 96, gib: 768, gpus: 8, model: "V100M32"}, {part: 0.15, cores: 128, gib: 768, gpus: 8, model: "G3"},
+			{part: 0.2, cores: 96, gib: 384},
+			{part: 0.3, cores: 96, gib: 512, gpus: 2, model: "T4"},
+			{part: 0.15, cores: 64, gib: 512, gpus: 4, model: "P100"},
+			{part: 0.2, cores: 96, gib: 768, gpus: 8, model: "V100M32"},
+			{part: 0.15, cores: 128, gib: 768, gpus: 8, model: "G3"},
 		},
 		tiers: []tier{
 			{
