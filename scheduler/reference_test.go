@@ -8,8 +8,10 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/keelson/keelson/scheduler"
@@ -26,6 +28,53 @@ type reference struct {
 	// services' selectors and sets, by name; all are in namespace d
 	services map[string]map[string]string
 	sets     map[string]*metav1.LabelSelector
+	// waiting pods, where those are nominated that are, and budgets, by name; all budgets are in namespace d
+	waiting   map[types.UID]*corev1.Pod
+	nominated map[types.UID]string
+	pdbs      map[string]*policyv1.PodDisruptionBudget
+}
+
+func newReference() *reference {
+	return &reference{
+		profile: plugins.Default(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, namespaces: map[string]map[string]string{},
+		services: map[string]map[string]string{}, sets: map[string]*metav1.LabelSelector{},
+		waiting: map[types.UID]*corev1.Pod{}, nominated: map[types.UID]string{}, pdbs: map[string]*policyv1.PodDisruptionBudget{},
+	}
+}
+
+func labelsOf(p *corev1.Pod) labels.Set { return p.Labels }
+
+// invariants: the engine has the same pods on the same nodes, and no node is over what it has.
+func (r *reference) invariants(t *testing.T, e *scheduler.Engine) {
+	t.Helper()
+	count := 0
+	for name := range r.nodes {
+		n := e.Node(name)
+		used := scheduler.Resources{}
+		n.Pods(func(p *scheduler.Pod) bool {
+			count++
+			if r.pods[p.Object.UID] == nil || r.pods[p.Object.UID].Spec.NodeName != name {
+				t.Fatalf("%s is on %s", p.Object.UID, name)
+			}
+			for resource, amount := range p.Requests {
+				used[resource] += amount
+			}
+			return true
+		})
+		for resource, amount := range used {
+			if n.Requested[resource] != amount {
+				t.Fatalf("%s: %s requested %d, counted %d", name, resource, amount, n.Requested[resource])
+			}
+		}
+	}
+	for _, p := range r.pods {
+		if r.nodes[p.Spec.NodeName] != nil {
+			count--
+		}
+	}
+	if count != 0 {
+		t.Fatalf("%d pods too many on nodes", count)
+	}
 }
 
 // decide returns the feasible nodes with their scores, and the reasons of the others.
@@ -86,8 +135,7 @@ func (r *reference) decide(pod *corev1.Pod) (map[string]int64, map[string]int) {
 func TestEngineAgainstReference(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 99))
-		ref := &reference{profile: plugins.Default(), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{}, namespaces: map[string]map[string]string{}}
-		ref.services, ref.sets = map[string]map[string]string{}, map[string]*metav1.LabelSelector{}
+		ref := newReference()
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, CacheCells: 40})
 		if err != nil {
 			t.Fatal(err)

@@ -27,14 +27,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // cluster is an API server with a scheduler, which has no more rights than Kubernetes gives it.
 type cluster struct {
 	*testing.T
-	client client.Client
-	server *apiserver.Server
-	admin  user.Info
+	client    client.Client
+	server    *apiserver.Server
+	admin     user.Info
+	scheduler *scheduler.Scheduler
 	// refuse makes that many bindings fail.
 	refuse atomic.Int32
 }
 
 func newCluster(t *testing.T) *cluster {
+	return newClusterWith(t, scheduler.Options{Profile: plugins.Default()})
+}
+
+func newClusterWith(t *testing.T, opts scheduler.Options) *cluster {
 	t.Helper()
 	st, err := memstore.New(memstore.Options{})
 	if err != nil {
@@ -76,10 +81,11 @@ func newCluster(t *testing.T) *cluster {
 		},
 	})
 	cache := srv.Cache(me)
-	s, err := scheduler.New(c, cache, scheduler.Options{Profile: plugins.Default()})
+	s, err := scheduler.New(c, cache, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.scheduler = s
 	running = 3
 	go func() { ended <- cache.Start(ctx) }()
 	go func() { ended <- s.Run(ctx) }()
