@@ -98,7 +98,7 @@ func binary(t *testing.T, name string) string {
 		return out
 	}
 	c := exec.Command("go", "build", "-ldflags", "-s -w -X "+version+"gitVersion=v1.37.2 -X "+version+"gitMajor=1 -X "+version+"gitMinor=37", "-o", out, "./"+name)
-	if name == "allinone" || name == "node" {
+	if name != "kubectl" && name != "box" {
 		c = exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, "./examples/"+name)
 		c.Dir = "../../.."
 	}
