@@ -40,6 +40,9 @@ func (s *Scheduler) preBind(ctx context.Context, p *placed) error {
 
 // bind binds a pod, by the first plugin that does, or else through the API.
 func (s *Scheduler) bind(ctx context.Context, p *placed) error {
+	if handled, err := s.outside.bind(ctx, p); handled || err != nil {
+		return err
+	}
 	for _, w := range p.prof.plugins {
 		if w.bind == nil {
 			continue

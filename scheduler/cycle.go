@@ -33,6 +33,8 @@ type outcome struct {
 	bind    *placed
 	report  *report
 	preempt *eviction
+	// consult has extenders to be asked about before it can be placed.
+	consult *placed
 	next    time.Time // with nothing to do: when there may be; zero if only a change can bring it
 }
 
@@ -41,6 +43,9 @@ func (c *cycle) run() {
 	stuck := s.opts.Clock.After(30 * time.Second)
 	for {
 		o := s.step()
+		if o.consult != nil {
+			o = s.consult(c.ctx, o.consult)
+		}
 		if o.preempt != nil {
 			c.wg.Go(func() { s.evict(c.ctx, o.preempt) })
 		}
@@ -129,28 +134,36 @@ func (s *Scheduler) step() (o outcome) {
 		return outcome{next: next}
 	}
 	p := placed{w: w, pod: w.pod, prof: s.engine.profileOf(w.pod), began: now, changes: s.changes}
+	if s.outside.concerns(w.pod) {
+		return outcome{consult: &p}
+	}
 	d := s.engine.Decide(w.pod)
 	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
 	if !d.Fits() {
-		return s.unfit(&p, &d)
+		return s.unfit(&p, &d, s.engine.Preempt(w.pod, &d))
 	}
-	p.node = d.Node
-	s.engine.Assign(w.pod, d.Node)
-	if err := s.engine.Reserve(w.pod, d.Node); err != nil {
-		return outcome{report: s.giveBack(&p, err)}
-	}
-	return s.permit(&p)
+	return s.place(&p, d.Node)
 }
 
-// unfit puts a pod aside that fits nowhere, and makes room for it if that is possible.
-func (s *Scheduler) unfit(p *placed, d *Decision) (o outcome) {
+// place takes a decision.
+func (s *Scheduler) place(p *placed, node string) outcome {
+	p.node = node
+	s.engine.Assign(p.pod, node)
+	if err := s.engine.Reserve(p.pod, node); err != nil {
+		return outcome{report: s.giveBack(p, err)}
+	}
+	return s.permit(p)
+}
+
+// unfit puts a pod aside that fits nowhere, and makes the room for it that was proposed, if any.
+func (s *Scheduler) unfit(p *placed, d *Decision, e *Preemption) (o outcome) {
 	now := s.opts.Clock.Now()
 	pod := p.pod
 	r := &report{pod: pod, reason: corev1.PodReasonUnschedulable}
 	if d.Nodes > 0 {
 		s.metrics.preemptions.Inc()
 	}
-	switch e := s.engine.Preempt(pod, d); {
+	switch {
 	case e == nil:
 	case e.Node == "":
 		s.engine.Nominate(pod, "")
@@ -236,6 +249,9 @@ func (s *Scheduler) giveBack(p *placed, err error) *report {
 
 // free undoes the placing of a pod.
 func (s *Scheduler) free(p *placed) {
+	if p.node == "" {
+		return
+	}
 	s.engine.Unreserve(p.pod, p.node)
 	if s.engine.Remove(p.pod.key()) != nil {
 		s.helped(ClusterChange{FreedPod: p.pod})

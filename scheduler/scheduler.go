@@ -60,6 +60,8 @@ type Scheduler struct {
 	mu     sync.Mutex
 	engine *Engine
 	queue  *queue
+	// outside speaks for the extenders in the engine.
+	outside *outside
 	// preempting are the pods whose victims are being removed; changes counts what happened in the cluster.
 	preempting map[types.UID]bool
 	changes    uint64
@@ -85,9 +87,6 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if opts.InitialBackoff < 0 || opts.MaxBackoff < opts.InitialBackoff {
 		return nil, fmt.Errorf("scheduler: Options.InitialBackoff %v, MaxBackoff %v: want nothing negative and the latter no less", opts.InitialBackoff, opts.MaxBackoff)
 	}
-	if len(opts.Extenders) > 0 {
-		return nil, errors.New("scheduler: Options.Extenders: not supported yet")
-	}
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
@@ -97,11 +96,16 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if len(opts.Profiles) == 0 && len(opts.Profile) > 0 {
 		opts.Profile, opts.Profiles = nil, []NamedProfile{{Name: opts.Name, Plugins: opts.Profile}}
 	}
-	engine, err := NewEngine(EngineOptions{Profile: opts.Profile, Profiles: opts.Profiles, Seed: opts.Seed})
+	outside, err := newOutside(opts.Extenders)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := NewEngine(EngineOptions{Profile: opts.Profile, Profiles: outside.in(opts.Profiles), Seed: opts.Seed})
 	if err != nil {
 		return nil, err
 	}
 	s := &Scheduler{
+		outside: outside,
 		client: c, cache: cc, opts: opts, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1),
 		preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
 	}
@@ -153,6 +157,7 @@ func (s *Scheduler) Waiting() WaitingPods { return s.permits }
 
 // Run schedules until ctx ends, and returns when all it started has ended. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.outside.closeIdle()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
