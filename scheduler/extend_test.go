@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,7 +65,7 @@ func (x *external) Bind(_ context.Context, _ *corev1.Pod, node string) (bool, er
 }
 
 func extended(t *testing.T, extenders ...scheduler.Extender) *cluster {
-	k := newCluster(t, scheduler.Options{Profile: plugins.Default(), Extenders: extenders})
+	k := newClusterWith(t, scheduler.Options{Profile: plugins.Default(), Extenders: extenders})
 	k.addNode("a", "")
 	k.addNode("b", "")
 	return k
@@ -197,13 +196,21 @@ func TestExtenders(t *testing.T) {
 			return p, nil
 		}}
 		k := extended(t, x)
-		large := func(p *corev1.Pod) {
-			p.Spec.Containers = []corev1.Container{{Name: "c", Image: "web", Resources: corev1.ResourceRequirements{Requests: quantities("3", "")}}}
+		low := []*corev1.Pod{k.addWhole("1"), k.addWhole("2")}
+		k.bound(low[0])
+		k.bound(low[1])
+		p := k.addWhole("p", important)
+		for victim := (*corev1.Pod)(nil); victim == nil; {
+			for _, v := range low {
+				k.must(k.client.Get(k.Context(), client.ObjectKeyFromObject(v), v))
+				if v.DeletionTimestamp != nil {
+					victim = v
+				}
+			}
+			if victim != nil {
+				k.must(k.client.Delete(k.Context(), victim, client.GracePeriodSeconds(0)))
+			}
 		}
-		for _, name := range []string{"1", "2"} {
-			k.bound(k.addPodAs(name, 0, large))
-		}
-		p := k.addPodAs("p", 1000, large)
 		k.bound(p)
 		mu.Lock()
 		defer mu.Unlock()
@@ -212,5 +219,3 @@ func TestExtenders(t *testing.T) {
 		}
 	})
 }
-
-var _ = time.Second
