@@ -106,7 +106,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	}
 	s := &Scheduler{
 		outside: outside,
-		client: c, cache: cc, opts: opts, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1),
+		client:  c, cache: cc, opts: opts, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1),
 		preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
 	}
 	s.permits = newPermits(s.kick)
