@@ -170,6 +170,7 @@ func TestCreateLeavesNothingBehind(t *testing.T) {
 
 // The file stays bounded under endless updates of the same keys.
 func TestFileIsBounded(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	s := open(t, path, Options{History: 500, LogBytes: 1 << 20})
 	val := strings.Repeat("v", 1000)
@@ -225,6 +226,7 @@ func TestFileIsBounded(t *testing.T) {
 }
 
 func TestHistoryBytes(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "s"), Options{HistoryBytes: 1 << 20})
 	big := strings.Repeat("v", 100_000)
 	for i := range 400 {
@@ -277,6 +279,7 @@ func TestForeignFiles(t *testing.T) {
 
 // Every flipped bit, in what is used of the file, is either noticed on open or harmless.
 func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	s := open(t, path, Options{})
@@ -361,6 +364,7 @@ func TestDamagedFiles(t *testing.T) {
 
 // Records that are whole but do not fit together are noticed too.
 func TestInconsistentRecords(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(tx *bbolt.Tx) error{
 		"revision missing": func(tx *bbolt.Tx) error { return tx.Bucket(recordsBucket).Delete(recordKey(5, 0)) },
 		"record of a revision missing": func(tx *bbolt.Tx) error {

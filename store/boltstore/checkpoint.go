@@ -3,6 +3,7 @@ package boltstore
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -103,6 +104,10 @@ func (s *Store) show(v *view, recs [][]encoded, events [][]store.Event) {
 // startLog begins a log, and has the file say that there is one.
 func (s *Store) startLog() error {
 	_ = s.wait()
+	// Whoever made the file may have failed to sync its name, and no log may outlive its file.
+	if err := syncDir(filepath.Dir(s.path)); err != nil {
+		return err
+	}
 	if s.epoch == 0 {
 		var err error
 		if s.epoch, err = newEpoch(); err != nil {

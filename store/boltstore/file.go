@@ -1,11 +1,12 @@
 package boltstore
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"unsafe"
 
 	"go.etcd.io/bbolt"
 )
@@ -87,7 +88,7 @@ func (b *boltFile) write(f func(records, meta *bbolt.Bucket) error) (unknown boo
 		b.doubt = nil
 	}
 	var txn int64
-	err = b.transact(func(tx *bbolt.Tx) error {
+	committing, err := b.transact(func(tx *bbolt.Tx) error {
 		records, meta := tx.Bucket(recordsBucket), tx.Bucket(metaBucket)
 		records.FillPercent = 1 // records are only appended
 		last, ok := getNumber(meta, keyTxn)
@@ -104,31 +105,35 @@ func (b *boltFile) write(f func(records, meta *bbolt.Bucket) error) (unknown boo
 		return false, nil
 	}
 	err = fmt.Errorf("boltstore: write %s: %w", b.path, err)
-	rerr := b.db.View(func(tx *bbolt.Tx) error {
-		now, _ := getNumber(tx.Bucket(metaBucket), keyTxn)
-		unknown = txn != 0 && now == txn
-		return nil
-	})
-	switch {
-	case rerr != nil:
-		b.broken = fmt.Errorf("%w, and then: %w", err, rerr)
-		return true, b.broken
-	case !unknown:
+	if !committing || b.broken != nil {
 		return false, err
 	}
-	// All pages but the meta page have been synced before it was written.
-	if b.harden() == nil {
+	// Nobody knows which of the two meta pages is the newest on disk, but for bbolt, that goes on from what it sees.
+	shown := false
+	rerr := b.db.View(func(tx *bbolt.Tx) error {
+		now, _ := getNumber(tx.Bucket(metaBucket), keyTxn)
+		shown = now == txn
+		return nil
+	})
+	if rerr != nil {
+		b.broken = fmt.Errorf("%w, and then: %w", err, rerr)
+		return true, b.broken
+	}
+	if herr := b.harden(); herr != nil {
+		b.doubt = err
+		return true, err
+	}
+	if shown { // all of its other pages had been synced before
 		return false, nil
 	}
-	b.doubt = err
-	return true, err
+	return false, err
 }
 
-func (b *boltFile) transact(f func(tx *bbolt.Tx) error) (err error) {
+func (b *boltFile) transact(f func(tx *bbolt.Tx) error) (committing bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	tx, err := b.db.Begin(true)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() {
 		r := recover()
@@ -142,33 +147,30 @@ func (b *boltFile) transact(f func(tx *bbolt.Tx) error) (err error) {
 	}()
 	if err := f(tx); err != nil {
 		_ = tx.Rollback()
-		return err
+		return false, err
 	}
-	return tx.Commit()
+	return true, tx.Commit()
 }
 
-// harden writes the newest meta page once more and syncs it. After a sync has failed, or the
-// process that had written it was killed, what the file shows need not be what is on disk, and after
-// the failure another sync alone does not change that.
-func (b *boltFile) harden() error {
+// harden writes both meta pages as bbolt sees them and syncs them. After a write or sync has failed, or the
+// process that had written them was killed, what the file shows need not be what is on disk, and after
+// a failure another sync alone does not change that.
+func (b *boltFile) harden() (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = &DamageError{Path: b.path, Where: "pages 0 and 1", What: fmt.Sprint(r)}
+		}
+	}()
 	f, err := os.OpenFile(b.path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("boltstore: %w", err)
 	}
 	defer f.Close()
-	meta, ok := readMeta(f)
-	if !ok {
-		return &DamageError{Path: b.path, Where: "pages 0 and 1", What: "neither is a valid meta page"}
-	}
-	page := make([]byte, meta.pageSize)
-	at := int64(meta.txn%2) * int64(meta.pageSize)
-	if _, err := f.ReadAt(page, at); err != nil {
-		return fmt.Errorf("boltstore: %w", err)
-	}
-	if m, ok := parseMeta(page); !ok || m.txn != meta.txn {
-		return errors.New("boltstore: the newest meta page is not where it belongs")
-	}
-	if _, err := f.WriteAt(page, at); err != nil {
+	info := b.db.Info()
+	mapped := *(**byte)(unsafe.Pointer(&info.Data)) // not of Go's heap
+	pages := bytes.Clone(unsafe.Slice(mapped, 2*info.PageSize))
+	if _, err := f.WriteAt(pages, 0); err != nil {
 		return fmt.Errorf("boltstore: %w", err)
 	}
 	if err := syncData(f); err != nil {

@@ -50,6 +50,7 @@ func driveChild() {
 // the history of all of its lives is linearizable: what was in flight when it was killed has
 // happened by then or never does.
 func TestLinearizableAcrossKills(t *testing.T) {
+	t.Parallel()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +169,7 @@ func child() {
 // TestKill kills a process that writes, at random moments, and looks whether all that it had
 // acknowledged is there when the file is opened again.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 30
 	if testing.Short() {
 		kills = 5

@@ -101,6 +101,7 @@ func some(t testing.TB, s *Store, r *rand.Rand, n int) {
 
 // A store that was not closed is as it was, again and again, wherever its log and its file were.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	r := rand.New(rand.NewPCG(1, 2))
@@ -161,6 +162,7 @@ func TestReplay(t *testing.T) {
 
 // A write to the log that was interrupted takes nothing with it.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	s := open(t, path, Options{})
@@ -208,6 +210,7 @@ func TestTornTail(t *testing.T) {
 
 // Every flipped bit in a log is noticed on open or harmless, but in what may be a write that was never finished.
 func TestDamagedLog(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	r := rand.New(rand.NewPCG(5, 6))
@@ -293,6 +296,7 @@ func (s *Store) logNumber() int64 {
 
 // Sweeping in several transactions, with the file as it is between any two of them.
 func TestInterruptedSweep(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	s := open(t, path, Options{History: -1})

@@ -20,6 +20,7 @@ const childRoom = "KEELSON_BOLTSTORE_ROOM"
 
 // TestDiskFull runs out of room, and then there is room again.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	if !canLimitFiles {
 		t.Skip("the size of files cannot be limited on this system")
 	}
