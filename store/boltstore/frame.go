@@ -29,6 +29,7 @@ import (
 //	floor    int64, the compacted revision
 //	reserved int64: relaxed commits may have used revisions up to this
 //	records  of the revisions from base+1 to last in order, each a uint32 length and what record.go says
+//	zeros, and at the end of the last sector the crc32c once more: a frame is not whole before its last byte is written
 //
 // The numbers are big-endian. A segment is used again by overwriting it; what is left behind its last frame is of
 // another segment number, so it is not taken for a frame.
@@ -39,6 +40,7 @@ const (
 	segmentStart   = 4096 // where frames begin
 	sectorLen      = 512
 	frameHead      = 4 + 4 + 4 + 4*8
+	frameTail      = 4
 
 	frameRecords = 0
 	frameSeal    = 1 // the next segment exists
@@ -109,11 +111,16 @@ func (f *frame) end(b []byte, seed uint32) []byte {
 	for i, n := range []int64{f.base, f.last, f.floor, f.reserved} {
 		binary.BigEndian.PutUint64(b[12+8*i:], uint64(n))
 	}
-	binary.BigEndian.PutUint32(b, crc32.Update(seed, castagnoli, b[4:]))
-	if over := len(b) % sectorLen; over > 0 {
-		b = append(b, make([]byte, sectorLen-over)...)
-	}
+	sum := crc32.Update(seed, castagnoli, b[4:])
+	binary.BigEndian.PutUint32(b, sum)
+	b = append(b, make([]byte, frameLen(len(b)-frameHead)-len(b))...)
+	binary.BigEndian.PutUint32(b[len(b)-frameTail:], sum)
 	return b
+}
+
+// frameLen is how long a frame is that has n bytes of records.
+func frameLen(n int) int {
+	return (frameHead + n + frameTail + sectorLen - 1) / sectorLen * sectorLen
 }
 
 // decodeFrame decodes the frame that b begins with, which comes after revision after, and
@@ -123,7 +130,7 @@ func decodeFrame(b []byte, seed uint32, after int64) (f frame, length int, ok bo
 		return f, 0, false
 	}
 	n := int(binary.BigEndian.Uint32(b[4:]))
-	if n > maxFrame || n > len(b)-frameHead {
+	if n > maxFrame || frameLen(n) > len(b) {
 		return f, 0, false
 	}
 	num := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[12+8*i:])) }
@@ -132,11 +139,12 @@ func decodeFrame(b []byte, seed uint32, after int64) (f frame, length int, ok bo
 	if f.kind > frameSeal || f.base < after || f.last < f.base || f.last-f.base > int64(n)/recordMinLen || f.floor < 1 || f.floor > f.last || f.reserved < 0 {
 		return f, 0, false
 	}
-	if binary.BigEndian.Uint32(b) != crc32.Update(seed, castagnoli, b[4:frameHead+n]) {
+	sum, length := binary.BigEndian.Uint32(b), frameLen(n)
+	if binary.BigEndian.Uint32(b[length-frameTail:]) != sum || crc32.Update(seed, castagnoli, b[4:frameHead+n]) != sum {
 		return f, 0, false
 	}
 	f.records = b[frameHead : frameHead+n : frameHead+n]
-	return f, min(len(b), (frameHead+n+sectorLen-1)/sectorLen*sectorLen), true
+	return f, length, true
 }
 
 // eachFrame calls visit for the frames of a segment, b being all of its file, and returns where

@@ -246,8 +246,15 @@ func (s *Store) trim(next *view) {
 			break
 		}
 	}
+	// Waiters are told of what goes, but for that a writer waits only if they are far behind.
+	if held := s.hub.Retain(floor); held < floor {
+		if next.rev-held < 2*s.opts.History {
+			floor = held
+		} else {
+			s.hub.Scan()
+		}
+	}
 	if floor > next.floor {
-		s.hub.Scan()
 		next.floor = floor
 		next.log = next.log.trim(floor)
 	}

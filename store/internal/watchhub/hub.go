@@ -1,16 +1,23 @@
 package watchhub
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keelson/keelson/store"
 )
 
-// wakeCost is several times what waking one waiter costs; a group is left alone for its number
-// of waiters times this after each waking, so that waking takes a bounded share of a core.
 const (
-	wakeCost    = 5 * time.Microsecond
-	maxWakeRest = 50 * time.Millisecond
+	// wakeCost is several times what waking one waiter costs, its own reading included. Waking goes at this
+	// pace, so that however many waiters there are, they and the hub take a bounded share of a core.
+	wakeCost = 8 * time.Microsecond
+	// groupLen is how many waiters are woken at once; those that run are not queued behind more than these.
+	groupLen = 128
+	// restMin is the least that is worth sleeping.
+	restMin = time.Millisecond
 )
 
 // Hub wakes waiting watchers. Make one with New.
@@ -20,44 +27,79 @@ type Hub struct {
 	watchers atomic.Int64
 	waiting  atomic.Int64 // watchers that wait
 	progress atomic.Int64 // what every watcher has to report
-	running  atomic.Bool  // there is a goroutine in run
+	scanned  atomic.Int64 // what has been published up to here is known; written with mu held
+	held     atomic.Int64 // what waiters have not been woken for begins behind this; written with mu held
+	running  atomic.Bool  // there is a goroutine in run, or there never will be one again
 	kicked   chan struct{}
+	ended    chan struct{} // a goroutine has left run
 	done     chan struct{}
-	wg       sync.WaitGroup
+	stop     sync.Once
 
 	mu       sync.Mutex
-	closed   bool
-	members  int   // of all groups
-	scanned  int64 // every waiter has been told of everything up to here
-	told     int64 // the progress that waiters have been told of
+	members  int      // of all groups
+	told     int64    // the progress that waiters have been told of
+	due      []*group // in the order in which they are to be woken
 	prefixes map[string]*prefixState
 	lengths  map[int]int // how many prefixes there are of a length
+
+	paid time.Time // when waking the next group may begin; for the goroutine in run
 }
 
 // prefixState is shared by the watchers of one prefix.
 type prefixState struct {
 	prefix   string
-	watchers int
-	group    *group // those that wait, nil if there are none
-	rest     time.Time
+	watchers atomic.Int64 // written with the hub's mu held
+	fresh    []*group     // those that wait and for which nothing has happened
+	turns    *group       // the last of those that wait for their turn
 }
+
+// crowded reports whether its watchers have to take turns, even if there is something new for them.
+func (p *prefixState) crowded() bool { return p.watchers.Load() > 2*groupLen }
 
 // group is a set of waiters that is woken at once.
 type group struct {
-	wake chan struct{}
-	n    int
-	due  bool
-	// resume is what the members need not read again: nothing of theirs happened up to there.
+	wake  chan struct{}
+	n     int
+	isDue bool
+	woken bool
+	turns bool // made by those that wait for their turn, else by those that wait for something to happen
+	// resume is what the members need not read again: nothing of theirs happened up to there. For
+	// turns it is the lowest of their positions.
 	resume int64
+
+	// What one of the members has read, for those that are where it was.
+	mu             sync.Mutex
+	after, through int64
+	events         []store.Event
+}
+
+// read is Source.Read for the members of a group that has been woken, most of which want the same.
+func (g *group) read(src Source, after int64, prefix string) (events []store.Event, through int64, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.after <= after && after < g.through {
+		if _, floor := src.Bounds(); after >= floor {
+			from, _ := slices.BinarySearchFunc(g.events, after+1, func(e store.Event, rev int64) int { return cmp.Compare(e.KV.ModRevision, rev) })
+			return g.events[from:], g.through, nil
+		}
+	}
+	events, through, err = src.Read(after, prefix, batchLimit)
+	if err == nil && g.through == 0 {
+		g.after, g.through, g.events = after, through, slices.Clip(events)
+	}
+	return events, through, err
 }
 
 // New returns a hub over src; it starts no goroutine until there is somebody to wake.
 func New(src Source) *Hub {
 	current, _ := src.Bounds()
-	return &Hub{
-		src: src, kicked: make(chan struct{}, 1), done: make(chan struct{}), scanned: current,
+	h := &Hub{
+		src: src, kicked: make(chan struct{}, 1), ended: make(chan struct{}, 1), done: make(chan struct{}),
 		prefixes: map[string]*prefixState{}, lengths: map[int]int{},
 	}
+	h.scanned.Store(current)
+	h.held.Store(current)
+	return h
 }
 
 // Waiting returns how many watchers wait for something to happen.
@@ -66,7 +108,7 @@ func (h *Hub) Waiting() int64 { return h.waiting.Load() }
 // Watched reports whether there are watchers.
 func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
 
-// Published tells the hub that the source has new revisions. It is cheap when nobody waits.
+// Published tells the hub that the source has new revisions. It takes no lock.
 func (h *Hub) Published() {
 	if h.waiting.Load() > 0 {
 		h.kick()
@@ -87,6 +129,15 @@ func (h *Hub) Progress(rev int64) {
 	h.Published()
 }
 
+// Retain returns the highest floor, at most floor, that the source may rise to without a waiter missing
+// anything. It takes no lock, other than Scan.
+func (h *Hub) Retain(floor int64) int64 {
+	if h.waiting.Load() == 0 {
+		return floor
+	}
+	return min(floor, h.held.Load())
+}
+
 // Scan tells the waiters of all that has been published. A source calls it before it forgets
 // revisions, so that a watcher that has been waiting has not missed anything.
 func (h *Hub) Scan() {
@@ -95,19 +146,19 @@ func (h *Hub) Scan() {
 	}
 	h.mu.Lock()
 	h.scan()
+	h.hold()
 	h.mu.Unlock()
 	h.kick()
 }
 
 // Close ends all watchers and waits for the hub's goroutine.
 func (h *Hub) Close() {
-	h.mu.Lock()
-	if !h.closed {
-		h.closed = true
+	h.stop.Do(func() {
 		close(h.done)
-	}
-	h.mu.Unlock()
-	h.wg.Wait()
+		for !h.running.CompareAndSwap(false, true) {
+			<-h.ended
+		}
+	})
 }
 
 func (h *Hub) kick() {
@@ -115,41 +166,38 @@ func (h *Hub) kick() {
 	case h.kicked <- struct{}{}:
 	default:
 	}
-	if !h.running.CompareAndSwap(false, true) {
-		return
+	if h.running.CompareAndSwap(false, true) {
+		go h.run()
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		h.running.Store(false)
-		return
-	}
-	h.wg.Add(1)
-	go h.run()
 }
 
 // run wakes waiters until there is nothing left to tell them.
 func (h *Hub) run() {
-	defer h.wg.Done()
+	defer func() {
+		select {
+		case h.ended <- struct{}{}:
+		default:
+		}
+	}()
 	for {
 		select {
+		case <-h.done:
+			h.running.Store(false)
+			return
 		case <-h.kicked:
 		default:
 		}
 		h.mu.Lock()
 		h.scan()
-		rest := h.wake(time.Now())
+		g := h.next()
+		h.hold()
 		h.mu.Unlock()
-		if rest > 0 {
-			timer := time.NewTimer(rest)
-			select {
-			case <-h.kicked:
-			case <-timer.C:
-			case <-h.done:
-				timer.Stop()
+		if g != nil {
+			close(g.wake)
+			if !h.rest(g.n) {
+				h.running.Store(false)
 				return
 			}
-			timer.Stop()
 			continue
 		}
 		h.running.Store(false)
@@ -165,27 +213,73 @@ func (h *Hub) run() {
 	}
 }
 
+// rest waits as long as the n waiters that have been woken deserve and returns false if the hub is closed.
+func (h *Hub) rest(n int) bool {
+	now := time.Now()
+	if h.paid.Before(now) {
+		h.paid = now
+	}
+	h.paid = h.paid.Add(time.Duration(n) * wakeCost)
+	d := h.paid.Sub(now)
+	if d < restMin {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+// next takes the group that is to be woken next, nil if there is none.
+func (h *Hub) next() *group {
+	for len(h.due) > 0 {
+		g := h.due[0]
+		h.due[0] = nil
+		h.due = h.due[1:]
+		if g.n > 0 {
+			g.woken = true
+			h.members -= g.n
+			return g
+		}
+	}
+	h.due = nil
+	return nil
+}
+
+// hold works out what the source should retain.
+func (h *Hub) hold() {
+	held := h.scanned.Load()
+	if len(h.due) > 0 {
+		held = min(held, h.due[0].resume)
+	}
+	h.held.Store(held)
+}
+
 // scan marks the groups for which something has happened.
 func (h *Hub) scan() {
 	current, floor := h.src.Bounds()
 	progress := min(h.progress.Load(), current) // what has not arrived yet is told when it does
-	if current == h.scanned && progress <= h.told {
+	from := h.scanned.Load()
+	if current == from && progress <= h.told {
 		return
 	}
-	from := h.scanned
 	if current > from && h.waiting.Load() > 0 {
 		if from < floor || h.src.Changes(from, current, h.mark) != nil {
 			// What happened is not known any more: everybody has to look.
 			for _, p := range h.prefixes {
-				p.due(0)
+				h.markDue(p, 0)
 			}
 		}
 	}
-	h.scanned = current
+	h.scanned.Store(max(from, current))
 	if progress > h.told {
 		h.told = progress
 		for _, p := range h.prefixes {
-			p.due(current)
+			h.markDue(p, current)
 		}
 	}
 }
@@ -195,7 +289,7 @@ func (h *Hub) mark(rev int64, key string) {
 	if len(h.prefixes) <= len(h.lengths)*2 {
 		for _, p := range h.prefixes {
 			if len(key) >= len(p.prefix) && key[:len(p.prefix)] == p.prefix {
-				p.due(rev - 1)
+				h.markDue(p, rev-1)
 			}
 		}
 		return
@@ -203,57 +297,58 @@ func (h *Hub) mark(rev int64, key string) {
 	for n := range h.lengths {
 		if n <= len(key) {
 			if p := h.prefixes[key[:n]]; p != nil {
-				p.due(rev - 1)
+				h.markDue(p, rev-1)
 			}
 		}
 	}
 }
 
-func (p *prefixState) due(resume int64) {
-	if p.group != nil && !p.group.due {
-		p.group.due, p.group.resume = true, resume
+// markDue has those that wait for p be woken.
+func (h *Hub) markDue(p *prefixState, resume int64) {
+	for _, g := range p.fresh {
+		g.isDue, g.resume = true, resume
 	}
+	h.due = append(h.due, p.fresh...)
+	p.fresh = nil
 }
 
-// wake wakes the groups that are due and returns how long the next one has to wait.
-func (h *Hub) wake(now time.Time) (rest time.Duration) {
-	for _, p := range h.prefixes {
-		if p.group == nil || !p.group.due {
-			continue
-		}
-		if d := p.rest.Sub(now); d > 0 {
-			if rest == 0 || d < rest {
-				rest = d
-			}
-			continue
-		}
-		p.rest = now.Add(min(time.Duration(p.group.n)*wakeCost, maxWakeRest))
-		h.members -= p.group.n
-		close(p.group.wake)
-		p.group = nil
-	}
-	return rest
-}
-
-// join adds a waiter that has seen everything up to pos and reported up to reported. It
-// returns nil if there already is something new.
-func (h *Hub) join(p *prefixState, pos, reported int64) *group {
+// join adds a waiter that has seen everything up to pos and reported up to reported. If there already is
+// something new it returns nil, or has the waiter wait for its turn.
+func (h *Hub) join(p *prefixState, pos, reported int64, turns bool) *group {
 	h.waiting.Add(1) // before looking: from here on a writer that publishes kicks
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if current, _ := h.src.Bounds(); current > pos || min(h.progress.Load(), current) > reported {
-		h.waiting.Add(-1)
-		return nil
+		if !turns {
+			h.waiting.Add(-1)
+			return nil
+		}
+		g := p.turns
+		if g == nil || g.woken || g.n == 0 || g.n == groupLen {
+			g = &group{wake: make(chan struct{}), isDue: true, turns: true, resume: pos}
+			p.turns = g
+			h.due = append(h.due, g)
+			h.kick()
+		}
+		g.resume = min(g.resume, pos)
+		h.members++
+		g.n++
+		return g
 	}
-	if p.group == nil {
-		p.group = &group{wake: make(chan struct{})}
+	if h.members == 0 && len(h.due) == 0 {
+		h.scanned.Store(max(h.scanned.Load(), pos)) // nobody else needs what is older
+		h.hold()
 	}
-	if h.members == 0 {
-		h.scanned = max(h.scanned, pos) // nobody else needs what is older
+	var g *group
+	if n := len(p.fresh); n > 0 && p.fresh[n-1].n < groupLen {
+		g = p.fresh[n-1]
+	} else {
+		g = &group{wake: make(chan struct{})}
+		p.fresh = append(p.fresh, g)
 	}
 	h.members++
-	p.group.n++
-	return p.group
+	g.n++
+	return g
 }
 
 // leave removes a waiter.
@@ -261,12 +356,12 @@ func (h *Hub) leave(p *prefixState, g *group) {
 	h.waiting.Add(-1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p.group != g {
+	if g.woken {
 		return
 	}
 	h.members--
-	if g.n--; g.n == 0 {
-		p.group = nil
+	if g.n--; g.n == 0 && !g.isDue {
+		p.fresh = slices.DeleteFunc(p.fresh, func(o *group) bool { return o == g })
 	}
 }
 
@@ -280,7 +375,7 @@ func (h *Hub) acquire(prefix string) *prefixState {
 		h.prefixes[prefix] = p
 		h.lengths[len(prefix)]++
 	}
-	p.watchers++
+	p.watchers.Add(1)
 	return p
 }
 
@@ -288,7 +383,7 @@ func (h *Hub) release(p *prefixState) {
 	h.watchers.Add(-1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p.watchers--; p.watchers > 0 {
+	if p.watchers.Add(-1) > 0 {
 		return
 	}
 	delete(h.prefixes, p.prefix)

@@ -31,6 +31,7 @@ type Watcher struct {
 
 	pos      int64 // everything up to here has been looked at
 	reported int64 // the caller knows that
+	served   bool  // it has had something
 	err      error
 }
 
@@ -66,7 +67,8 @@ func (w *Watcher) Position() int64 { return w.pos }
 
 // Next implements store.Watcher.
 func (w *Watcher) Next(ctx context.Context) (store.Batch, error) {
-	for {
+	var woken *group
+	for again := w.served && w.prefix.crowded(); ; again = false {
 		select {
 		case <-w.done:
 			return store.Batch{}, store.ErrClosed
@@ -80,39 +82,54 @@ func (w *Watcher) Next(ctx context.Context) (store.Batch, error) {
 		if err := ctx.Err(); err != nil {
 			return store.Batch{}, err
 		}
-		events, through, err := w.hub.src.Read(w.pos, w.prefix.prefix, batchLimit)
+		var events []store.Event
+		var through int64
+		var err error
+		if again {
+			if woken, err = w.wait(ctx, true); err != nil {
+				return store.Batch{}, err
+			}
+		}
+		if woken != nil {
+			events, through, err = woken.read(w.hub.src, w.pos, w.prefix.prefix)
+		} else {
+			events, through, err = w.hub.src.Read(w.pos, w.prefix.prefix, batchLimit)
+		}
 		if err != nil {
 			w.err = err
 			return store.Batch{}, err
 		}
 		w.pos = through
 		if len(events) > 0 || min(w.hub.progress.Load(), through) > w.reported {
-			w.reported = through
+			w.reported, w.served = through, true
 			return store.Batch{Events: events, Revision: through}, nil
 		}
-		if err := w.wait(ctx); err != nil {
+		if woken, err = w.wait(ctx, false); err != nil {
 			return store.Batch{}, err
 		}
 	}
 }
 
-// wait blocks until there is something new.
-func (w *Watcher) wait(ctx context.Context) error {
-	g := w.hub.join(w.prefix, w.pos, w.reported)
+// wait blocks until there is something new, and perhaps for the watcher's turn, and returns the group that
+// has been woken for it, if any.
+func (w *Watcher) wait(ctx context.Context, turns bool) (*group, error) {
+	g := w.hub.join(w.prefix, w.pos, w.reported, turns)
 	if g == nil {
-		return nil
+		return nil, nil
 	}
 	defer w.hub.leave(w.prefix, g)
 	select {
 	case <-g.wake:
-		w.pos = max(w.pos, g.resume)
-		return nil
+		if !g.turns {
+			w.pos = max(w.pos, g.resume)
+		}
+		return g, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	case <-w.done:
-		return store.ErrClosed
+		return nil, store.ErrClosed
 	case <-w.hub.done:
-		return store.ErrClosed
+		return nil, store.ErrClosed
 	}
 }
 
