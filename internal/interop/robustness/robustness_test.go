@@ -1,0 +1,355 @@
+package robustness
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/tests/v3/robustness/client"
+	"go.etcd.io/etcd/tests/v3/robustness/identity"
+	"go.etcd.io/etcd/tests/v3/robustness/model"
+	"go.etcd.io/etcd/tests/v3/robustness/report"
+	"go.etcd.io/etcd/tests/v3/robustness/traffic"
+	"go.etcd.io/etcd/tests/v3/robustness/validate"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/keelson/keelson/store"
+	"github.com/keelson/keelson/store/boltstore"
+	"github.com/keelson/keelson/store/etcdserve"
+)
+
+// childEnv makes the test binary a server of the bolt file that it names, at the address in the variable behind it.
+const (
+	childEnv   = "KEELSON_ROBUSTNESS_CHILD"
+	addressEnv = "KEELSON_ROBUSTNESS_ADDRESS"
+)
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(childEnv); file != "" {
+		if err := child(file, os.Getenv(addressEnv)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func child(file, address string) (err error) {
+	s, err := boltstore.Open(file, boltstore.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	srv, err := etcdserve.New(s, etcdserve.Options{ProgressInterval: 100 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	return srv.Serve(ctx, l)
+}
+
+// process is a server of a bolt file in a process of its own.
+type process struct {
+	file, address string
+	cmd           *exec.Cmd
+	in            io.Closer
+}
+
+func (p *process) start() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	p.cmd = exec.Command(exe)
+	p.cmd.Env = append(os.Environ(), childEnv+"="+p.file, addressEnv+"="+p.address)
+	p.cmd.Stderr = os.Stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || strings.TrimSpace(line) != "serving" {
+		return fmt.Errorf("the server does not start: %q, %w", line, err)
+	}
+	return nil
+}
+
+// kill ends the server at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	p.in.Close()
+}
+
+const (
+	trafficTime = 5 * time.Second
+	compactions = 300 * time.Millisecond
+)
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func traffics() map[string]traffic.Traffic {
+	return map[string]traffic.Traffic{
+		"etcd": traffic.EtcdPutDeleteLease, "kubernetes": traffic.Kubernetes, "kubernetes creates and deletes": traffic.KubernetesCreateDelete,
+	}
+}
+
+// A server that is killed again and again.
+func TestKilled(t *testing.T) {
+	for name, tf := range traffics() {
+		for _, compact := range []bool{false, true} {
+			if compact && name == "etcd" {
+				continue // it reads older revisions by number, and would only read compacted ones
+			}
+			t.Run(fmt.Sprintf("%s/compact=%v", name, compact), func(t *testing.T) { testKilled(t, tf, compact) })
+		}
+	}
+}
+
+func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
+	l := listen(t)
+	p := &process{file: filepath.Join(t.TempDir(), "store"), address: l.Addr().String()}
+	l.Close()
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+	kills := 0
+	reports := run(t, "http://"+p.address, tf, compact, func(ctx context.Context) {
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+			p.kill()
+			if err := p.start(); err != nil {
+				t.Error(err)
+				return
+			}
+			kills++
+		}
+	})
+	p.kill()
+	s, err := boltstore.Open(p.file, boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	// After a compaction there is no history to compare watches and old reads with.
+	var persisted []model.EtcdRequest
+	if !compact {
+		persisted = history(t, s)
+	}
+	check(t, tf, reports, persisted)
+	t.Logf("killed %d times", kills)
+}
+
+// A server that goes on, while history is compacted.
+func TestCompacted(t *testing.T) {
+	for name, tf := range traffics() {
+		t.Run(name, func(t *testing.T) { testCompacted(t, tf) })
+	}
+}
+
+func testCompacted(t *testing.T, tf traffic.Traffic) {
+	s, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w, err := s.Watch(t.Context(), store.WatchOptions{After: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var persisted []model.EtcdRequest
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if persisted, err = follow(ctx, w, 1<<62); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	srv, err := etcdserve.New(s, etcdserve.Options{ProgressInterval: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ctx, l) }()
+	reports := run(t, "http://"+l.Addr().String(), tf, true, func(ctx context.Context) { <-ctx.Done() })
+	cancel()
+	wg.Wait()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	check(t, tf, reports, persisted)
+}
+
+// run lets clients make requests, and watch, while faults runs, and returns what they have seen.
+func run(t *testing.T, endpoint string, tf traffic.Traffic, compact bool, faults func(context.Context)) []report.ClientReport {
+	t.Helper()
+	endpoints, lg := []string{endpoint}, zap.NewNop()
+	ids := identity.NewIDProvider()
+	set := client.NewSet(ids, time.Now())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := traffic.CheckEmptyDatabaseAtStart(ctx, lg, endpoints, set); err != nil {
+		t.Fatal(err)
+	}
+	load, watches := traffic.KeyValueVeryLow, traffic.WatchDefault
+	limiter := rate.NewLimiter(rate.Limit(load.MaximalQPS), load.BurstableQPS)
+	keys, storage, finish := traffic.NewKeyStore(10, "key"), traffic.NewKubernetesStorage(), make(chan struct{})
+	var wg sync.WaitGroup
+	err := traffic.SimulateKeyValueTraffic(ctx, &wg, &load, endpoints, set, tf, traffic.RunTrafficLoopParam{
+		QPSLimiter: limiter, IDs: ids, LeaseIDStorage: identity.NewLeaseIDStorage(),
+		NonUniqueRequestConcurrencyLimiter: traffic.NewConcurrencyLimiter(load.MaxNonUniqueRequestConcurrency),
+		KeyStore:                           keys, Storage: storage, Finish: finish,
+	})
+	if err == nil {
+		err = traffic.SimulateWatchTraffic(ctx, &wg, &watches, endpoints, set, tf, traffic.RunWatchLoopParam{
+			Config: watches, QPSLimiter: limiter, KeyStore: keys, Storage: storage, Finish: finish, Logger: lg,
+		})
+	}
+	if err == nil && compact {
+		err = traffic.SimulateCompactionTraffic(ctx, &wg, &traffic.Compaction{Period: compactions}, endpoints, set, tf,
+			traffic.RunCompactLoopParam{Period: compactions, Finish: finish})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	working, stop := context.WithTimeout(ctx, trafficTime)
+	faults(working)
+	stop()
+	close(finish)
+	wg.Wait()
+	// The checker needs a last write that has succeeded.
+	c, err := set.NewClient(endpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := c.Put(attempt, "tombstone", "true")
+		cancel()
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	return set.Reports()
+}
+
+func check(t *testing.T, tf traffic.Traffic, reports []report.ClientReport, persisted []model.EtcdRequest) {
+	t.Helper()
+	done, failed, events := 0, 0, 0
+	var compactions []model.EtcdRequest
+	for _, r := range reports {
+		events += r.WatchEventCount()
+		for _, op := range r.KeyValue {
+			if op.Output.(model.MaybeEtcdResponse).Error == "" {
+				done++
+				continue
+			}
+			failed++
+			// One whose answer is lost may have happened; without this the checker believes that it has not.
+			if in := op.Input.(model.EtcdRequest); in.Type == model.Compact && len(persisted) > 0 {
+				compactions = append(compactions, in)
+			}
+		}
+	}
+	result := validate.ValidateAndReturnVisualize(zap.NewNop(), validate.Config{ExpectRevisionUnique: tf.ExpectUniqueRevision()},
+		reports, append(persisted, compactions...), time.Minute)
+	if err := result.Error(); err != nil {
+		t.Error(err)
+	}
+	if done < 100 || events < 100 {
+		t.Errorf("there have been only %d requests and %d events", done, events)
+	}
+	t.Logf("%d requests, %d failed, %d revisions, %d events; linearization: %v, watches: %v, old reads: %v",
+		done, failed, len(persisted), events, result.Linearization.Status, result.Watch.Status, result.Serializable.Status)
+}
+
+// history returns requests that lead to the revisions of a store, in their order.
+func history(t *testing.T, s store.Store) []model.EtcdRequest {
+	t.Helper()
+	current, compacted, err := s.Revision(t.Context())
+	if err != nil || compacted > 1 {
+		t.Fatalf("the history begins at %d, %v", compacted, err)
+	}
+	w, err := s.Watch(t.Context(), store.WatchOptions{After: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	out, err := follow(t.Context(), w, current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// follow makes requests of a watcher's events up to a revision.
+func follow(ctx context.Context, w store.Watcher, last int64) (out []model.EtcdRequest, err error) {
+	for reached, at := int64(1), int64(0); reached < last; {
+		b, err := w.Next(ctx)
+		if err != nil {
+			return out, err
+		}
+		reached = b.Revision
+		for _, ev := range b.Events {
+			if strings.HasPrefix(ev.KV.Key, "\x00") {
+				continue // etcdserve's own
+			}
+			if ev.KV.ModRevision != at {
+				at = ev.KV.ModRevision
+				out = append(out, model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{}})
+			}
+			op := model.EtcdOperation{Type: model.PutOperation, Put: model.PutOptions{Key: ev.KV.Key, Value: model.ToValueOrHash(string(ev.KV.Value))}}
+			if ev.Deleted {
+				op = model.EtcdOperation{Type: model.DeleteOperation, Delete: model.DeleteOptions{Key: ev.KV.Key}}
+			}
+			txn := out[len(out)-1].Txn
+			txn.OperationsOnSuccess = append(txn.OperationsOnSuccess, op)
+		}
+	}
+	return out, nil
+}
