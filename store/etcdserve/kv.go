@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -442,8 +441,7 @@ func compareKV(kv *mvccpb.KeyValue, c *pb.Compare) bool {
 // and returns the new revision, 0 if there was nothing to write.
 func (s *Server) commit(ctx context.Context, v *view) (int64, error) {
 	var ops []store.Op
-	var used []*lease
-	defer func() { s.leases.release(used) }()
+	recorded := map[int64]bool{}
 	for key, c := range v.changed {
 		cond := store.Absent()
 		if c.before != nil {
@@ -463,17 +461,13 @@ func (s *Server) commit(ctx context.Context, v *view) (int64, error) {
 		default:
 			ops = append(ops, store.Delete(sidePrefix+key, store.Any()))
 		}
-		if d.lease != 0 {
-			l := s.leases.use(d.lease)
-			if l == nil {
-				return 0, rpctypes.ErrGRPCLeaseNotFound
+		if d.lease != 0 && !recorded[d.lease] {
+			l, err := s.leases.record(d.lease)
+			if err != nil {
+				return 0, err
 			}
-			if !slices.Contains(used, l) {
-				ops = append(ops, store.Put(leaseKey(l.id), binary.AppendVarint(nil, l.ttl), store.Any()))
-				used = append(used, l)
-			} else {
-				s.leases.release([]*lease{l})
-			}
+			ops = append(ops, store.Put(leaseKey(l.id), binary.AppendVarint(nil, l.ttl), store.Any()))
+			recorded[d.lease] = true
 		}
 	}
 	if len(ops) == 0 {
@@ -489,7 +483,12 @@ func (s *Server) commit(ctx context.Context, v *view) (int64, error) {
 			ops = append(ops, store.Check(key, store.At(kv.ModRevision)))
 		}
 	}
+	gone := s.leases.takeGone()
+	for _, id := range gone {
+		ops = append(ops, store.Delete(leaseKey(id), store.Any()))
+	}
 	rev, err := s.s.Commit(ctx, ops...)
+	s.leases.wentWith(gone, err)
 	if err != nil {
 		return 0, err
 	}

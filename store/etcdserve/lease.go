@@ -28,17 +28,23 @@ type leases struct {
 	clock clock.WithTicker
 	mu    sync.Mutex
 	byID  map[int64]*lease
+	// gone are leases that ended without keys. A commit of its own for their records would raise the
+	// revision, as the end of such a lease does not; they go with the next one, and are going while it runs.
+	gone, going map[int64]struct{}
 }
 
 type lease struct {
 	id, ttl int64
 	expires time.Time
 	keys    map[string]struct{}
-	using   int // commits that are about to attach keys
 	revoked bool
+	// recorded says that there is, or may be, a record of it in the store.
+	recorded bool
 }
 
-func newLeases(c clock.WithTicker) *leases { return &leases{clock: c, byID: map[int64]*lease{}} }
+func newLeases(c clock.WithTicker) *leases {
+	return &leases{clock: c, byID: map[int64]*lease{}, gone: map[int64]struct{}{}, going: map[int64]struct{}{}}
+}
 
 func (ls *leases) exists(id int64) bool {
 	ls.mu.Lock()
@@ -47,24 +53,20 @@ func (ls *leases) exists(id int64) bool {
 	return l != nil && !l.revoked
 }
 
-// use returns a lease that is not revoked before it is released, or nil.
-func (ls *leases) use(id int64) *lease {
+// record returns a lease that a commit is about to write the record of, nil if there is none. It returns
+// errOvertaken while another commit deletes the record of an earlier one with this id.
+func (ls *leases) record(id int64) (*lease, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	l := ls.byID[id]
 	if l == nil || l.revoked {
-		return nil
+		return nil, rpctypes.ErrGRPCLeaseNotFound
 	}
-	l.using++
-	return l
-}
-
-func (ls *leases) release(used []*lease) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for _, l := range used {
-		l.using--
+	if _, ok := ls.going[id]; ok {
+		return nil, errOvertaken
 	}
+	l.recorded = true
+	return l, nil
 }
 
 // move detaches a key from one lease and attaches it to another; 0 is none.
@@ -95,7 +97,34 @@ func (ls *leases) grant(id, ttl int64) (*lease, error) {
 	}
 	l := &lease{id: id, ttl: ttl, expires: ls.clock.Now().Add(time.Duration(ttl) * time.Second), keys: map[string]struct{}{}}
 	ls.byID[id] = l
+	delete(ls.gone, id)
 	return l, nil
+}
+
+// takeGone returns the leases whose records the caller's commit deletes; it calls wentWith when that is over.
+func (ls *leases) takeGone() (ids []int64) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for id := range ls.gone {
+		ids = append(ids, id)
+		ls.going[id] = struct{}{}
+	}
+	clear(ls.gone)
+	return ids
+}
+
+func (ls *leases) wentWith(ids []int64, err error) {
+	if len(ids) == 0 {
+		return
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, id := range ids {
+		delete(ls.going, id)
+		if err != nil && ls.byID[id] == nil {
+			ls.gone[id] = struct{}{}
+		}
+	}
 }
 
 // loadLeases reads what leases have keys. Each starts with its full time again.
@@ -112,9 +141,11 @@ func (s *Server) loadLeases(ctx context.Context) error {
 			if err != nil || n != len(kv.Value) || ttl < 1 || ttl > maxLeaseTTL {
 				return errSide
 			}
-			if _, err := s.leases.grant(int64(id), ttl); err != nil {
+			l, err := s.leases.grant(int64(id), ttl)
+			if err != nil {
 				return err
 			}
+			l.recorded = true
 			opts.After = kv.Key
 		}
 		opts.Revision = res.Revision
@@ -195,8 +226,6 @@ func (s *Server) revoke(ctx context.Context, id int64, expired bool) error {
 	var err error
 	if len(ops) > 0 {
 		_, err = s.s.Commit(ctx, ops...)
-	} else if res, gerr := s.s.Get(ctx, leaseKey(id), 0); gerr == nil && res.KV != nil {
-		_, err = s.s.Commit(ctx, store.Delete(leaseKey(id), store.Any()))
 	}
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
@@ -205,6 +234,9 @@ func (s *Server) revoke(ctx context.Context, id int64, expired bool) error {
 		return grpcError(err)
 	}
 	delete(s.leases.byID, id)
+	if len(ops) == 0 && l.recorded {
+		s.leases.gone[id] = struct{}{}
+	}
 	return nil
 }
 

@@ -98,6 +98,9 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	refuse := func(id int64, reason string) error {
 		return ws.send(&pb.WatchResponse{Header: ws.s.header(current), WatchId: id, Created: true, Canceled: true, CancelReason: reason})
 	}
+	if r.StartRevision < 0 {
+		return refuse(-1, rpctypes.ErrCompacted.Error())
+	}
 	if len(r.Key) == 0 {
 		r.Key = []byte{0} // etcd's clients say so of everything
 		if len(r.RangeEnd) == 0 {
