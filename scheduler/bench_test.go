@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,23 +13,50 @@ import (
 	"github.com/keelson/keelson/scheduler/plugins"
 )
 
-func BenchmarkSchedule(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		mod  podMod
-	}{
-		{"basic", func(*corev1.Pod) {}},
-		{"zonespread", spreadOver("web", zoneKey)},
-		{"hostantiaffinity", away(term("web", corev1.LabelHostname))},
-	} {
-		for _, nodes := range []int{1000, 5000} {
-			b.Run(fmt.Sprintf("%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkSchedule(b, nodes, c.mod) })
+// weighted prefers, by the weight, to be where its terms say, or not there if it is negative.
+func weighted(weight int32, terms ...corev1.PodAffinityTerm) podMod {
+	return func(p *corev1.Pod) {
+		var all []corev1.WeightedPodAffinityTerm
+		for _, t := range terms {
+			all = append(all, corev1.WeightedPodAffinityTerm{Weight: max(weight, -weight), PodAffinityTerm: t})
+		}
+		if p.Spec.Affinity = (&corev1.Affinity{PodAffinity: &corev1.PodAffinity{PreferredDuringSchedulingIgnoredDuringExecution: all}}); weight < 0 {
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: all}}
 		}
 	}
 }
 
-// benchmarkSchedule keeps at most as many pods as half the nodes, so that anti-affinity always leaves room.
-func benchmarkSchedule(b *testing.B, nodes int, mod podMod) {
+// workloads are those of kube-scheduler's scheduler_perf, by their rules.
+var workloads = []struct {
+	name string
+	mod  podMod
+}{
+	{"basic", func(*corev1.Pod) {}},
+	{"zonespread", spreadOver("web", zoneKey)},
+	{"hostantiaffinity", away(term("web", corev1.LabelHostname))},
+	{"preferredaffinity", weighted(1, term("web", corev1.LabelHostname))},
+	{"preferredantiaffinity", weighted(-1, term("web", corev1.LabelHostname))},
+	{"affinity", near(term("web", zoneKey))},
+	{"defaultspread", func(p *corev1.Pod) { p.Labels["service"] = "web" }},
+	{"volumes", func(p *corev1.Pod) { claiming("claim-" + string(p.UID))(p) }},
+}
+
+// BenchmarkSchedule is one decision and what it takes to know the pod, at steady state: half as many pods as nodes, 2,500 at most; one comes, one goes.
+func BenchmarkSchedule(b *testing.B) {
+	for _, c := range workloads {
+		for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
+			if c.name == "volumes" && nodes > 20000 {
+				continue // their nodes are gone through one by one
+			}
+			b.Run(fmt.Sprintf("%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkSchedule(b, nodes, c.mod) })
+		}
+	}
+	for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
+		b.Run(fmt.Sprintf("preemption/nodes=%d", nodes), func(b *testing.B) { benchmarkPreemption(b, nodes) })
+	}
+}
+
+func benchEngine(b *testing.B, nodes int) *scheduler.Engine {
 	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
 	if err != nil {
 		b.Fatal(err)
@@ -38,16 +66,149 @@ func benchmarkSchedule(b *testing.B, nodes int, mod podMod) {
 		n.Status.Allocatable = quantities("4", "32Gi", "pods", "110")
 		e.SetNode(n)
 	}
-	b.ReportAllocs()
+	e.SetService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "web"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"service": "web"}}})
+	return e
+}
+
+func benchPod(i int, mod podMod) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i), Namespace: "d", UID: types.UID(fmt.Sprint(i)), Labels: map[string]string{"app": "web"}}}
+	p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: quantities("1m", "1Mi")}}}
+	mod(p)
+	return p
+}
+
+func bindClaim(e *scheduler.Engine, p *corev1.Pod) {
+	for _, v := range p.Spec.Volumes {
+		name := v.PersistentVolumeClaim.ClaimName
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: name, Annotations: map[string]string{"pv.kubernetes.io/bind-completed": "yes"}}}
+		claim.Spec.VolumeName, claim.Status.Phase = name, corev1.ClaimBound
+		e.SetClaim(claim)
+		pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		pv.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "example.com", VolumeHandle: name}
+		e.SetVolume(pv)
+	}
+}
+
+func benchmarkSchedule(b *testing.B, nodes int, mod podMod) {
+	e := benchEngine(b, nodes)
 	i := 0
-	for b.Loop() {
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "d", UID: types.UID(fmt.Sprint(i)), Labels: map[string]string{"app": "web"}}}
-		p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: quantities("1m", "1Mi")}}}
-		mod(p)
+	schedule := func() {
+		p := benchPod(i, mod)
+		if len(p.Spec.Volumes) > 0 {
+			bindClaim(e, p)
+		}
 		if d := e.Schedule(scheduler.NewPod(p)); !d.Fits() {
 			b.Fatal(d.Message())
 		}
-		e.Remove(types.UID(fmt.Sprint(i - nodes/2)))
 		i++
 	}
+	for range min(nodes/2, 2500) {
+		schedule()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		schedule()
+		e.Remove(types.UID(fmt.Sprint(i - min(nodes/2, 2500) - 1)))
+	}
+}
+
+// benchmarkPreemption makes room for one pod after the other on a full cluster, and puts it there.
+func benchmarkPreemption(b *testing.B, nodes int) {
+	e := benchEngine(b, nodes)
+	uid := 0
+	put := func(node int) {
+		uid++
+		p := benchPod(uid, func(*corev1.Pod) {})
+		p.Spec.Containers[0].Resources.Requests = quantities("1", "1Mi")
+		e.Assign(scheduler.NewPod(p), fmt.Sprint("n", node))
+	}
+	for i := range nodes {
+		for range 4 {
+			put(i)
+		}
+	}
+	high := int32(10)
+	preempt := func() {
+		uid++
+		p := benchPod(uid, func(p *corev1.Pod) { p.Spec.Priority = &high })
+		p.Spec.Containers[0].Resources.Requests = quantities("2", "1Mi")
+		pod := scheduler.NewPod(p)
+		d := e.Schedule(pod)
+		room := e.Preempt(pod, &d)
+		if room == nil || len(room.Victims) != 2 {
+			b.Fatal(d.Message())
+		}
+		e.Nominate(pod, room.Node)
+		for _, v := range room.Victims {
+			e.Remove(v.Object.UID)
+		}
+		if d := e.Schedule(pod); d.Node != room.Node {
+			b.Fatal(d.Message())
+		}
+		e.Remove(pod.Object.UID)
+		var node int
+		if _, err := fmt.Sscanf(room.Node, "n%d", &node); err != nil {
+			b.Fatal(err)
+		}
+		put(node)
+		put(node)
+	}
+	preempt()
+	b.ReportAllocs()
+	for b.Loop() {
+		preempt()
+	}
+}
+
+// BenchmarkMemory reports what the engine keeps for a node and for a pod, the API's objects left out: those are the informers'.
+func BenchmarkMemory(b *testing.B) {
+	for _, c := range workloads {
+		b.Run(c.name, func(b *testing.B) {
+			const nodes, pods = 5000, 20000
+			for b.Loop() {
+				objects := make([]*corev1.Node, nodes)
+				for i := range objects {
+					objects[i] = testNode(fmt.Sprint("n", i), fmt.Sprint("z", i%3))
+					objects[i].Status.Allocatable = quantities("64", "256Gi", "pods", "110")
+				}
+				e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				mods := c.mod
+				if c.name == "hostantiaffinity" {
+					mods = weighted(-1, term("web", corev1.LabelHostname)) // required, there would be room for one a node
+				}
+				waiting := make([]*corev1.Pod, pods)
+				for i := range waiting {
+					if waiting[i] = benchPod(i, mods); len(waiting[i].Spec.Volumes) > 0 {
+						bindClaim(e, waiting[i])
+					}
+				}
+				start := heap()
+				for _, n := range objects {
+					e.SetNode(n)
+				}
+				e.Decide(scheduler.NewPod(waiting[0]))
+				empty := heap()
+				for _, p := range waiting {
+					e.Schedule(scheduler.NewPod(p))
+				}
+				full := heap()
+				b.ReportMetric(float64(empty-start)/nodes, "B/node")
+				b.ReportMetric(float64(full-empty)/pods, "B/pod")
+				runtime.KeepAlive(objects)
+				runtime.KeepAlive(waiting)
+				runtime.KeepAlive(e)
+			}
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -29,7 +29,7 @@ type Options struct {
 	Name string
 	// Profiles decide instead of Profile, each for the pods that name it. Other pods are left alone.
 	Profiles []NamedProfile
-	// Binders is how many pods are bound at once. Default 16.
+	// Binders is how many pods are bound at once. Default 64: bindings that come together are committed together.
 	Binders int
 	// BindTimeout bounds one attempt to bind. Default 30s.
 	BindTimeout time.Duration
@@ -77,7 +77,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 		return nil, errors.New("scheduler: want a client and a cache")
 	}
 	opts.Name = cmp.Or(opts.Name, corev1.DefaultSchedulerName)
-	opts.Binders = cmp.Or(opts.Binders, 16)
+	opts.Binders = cmp.Or(opts.Binders, 64)
 	opts.BindTimeout = cmp.Or(opts.BindTimeout, 30*time.Second)
 	if opts.Binders < 0 || opts.BindTimeout < 0 {
 		return nil, fmt.Errorf("scheduler: Options.Binders %d, BindTimeout %v: want nothing negative", opts.Binders, opts.BindTimeout)
@@ -175,7 +175,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	reports := make(chan report, s.opts.Binders)
 	// Conditions and events of pods that don't fit are written beside the loop, for they are many when a cluster is full.
-	for range max(s.opts.Binders/4, 1) {
+	for range max(s.opts.Binders/8, 1) {
 		wg.Go(func() {
 			for {
 				select {
