@@ -35,7 +35,10 @@ type outcome struct {
 	preempt *eviction
 	// consult has extenders to be asked about before it can be placed.
 	consult *placed
-	next    time.Time // with nothing to do: when there may be; zero if only a change can bring it
+	// group are the outcomes of the pods of a group, and condition what is to be said of it.
+	group     []outcome
+	condition *groupCondition
+	next      time.Time // with nothing to do: when there may be; zero if only a change can bring it
 }
 
 func (c *cycle) run() {
@@ -46,22 +49,10 @@ func (c *cycle) run() {
 		if o.consult != nil {
 			o = s.consult(c.ctx, o.consult)
 		}
-		if o.preempt != nil {
-			c.wg.Go(func() { s.evict(c.ctx, o.preempt) })
+		if !c.carryOut(&o) {
+			return
 		}
-		if o.report != nil {
-			select {
-			case <-c.ctx.Done():
-				return
-			case c.reports <- *o.report:
-			}
-		}
-		if o.bind != nil {
-			if !c.bind(*o.bind) {
-				return
-			}
-		}
-		if o.bind != nil || o.report != nil {
+		if o.bind != nil || o.report != nil || len(o.group) > 0 {
 			continue
 		}
 		var timer <-chan time.Time
@@ -80,6 +71,29 @@ func (c *cycle) run() {
 			stuck = s.opts.Clock.After(30 * time.Second)
 		}
 	}
+}
+
+// carryOut starts what an outcome asks for; it returns false when the cycle ends.
+func (c *cycle) carryOut(o *outcome) bool {
+	if o.preempt != nil {
+		c.wg.Go(func() { c.s.evict(c.ctx, o.preempt) })
+	}
+	if o.condition != nil {
+		c.wg.Go(func() { c.s.writeCondition(c.ctx, o.condition) })
+	}
+	for i := range o.group {
+		if !c.carryOut(&o.group[i]) {
+			return false
+		}
+	}
+	if o.report != nil {
+		select {
+		case <-c.ctx.Done():
+			return false
+		case c.reports <- *o.report:
+		}
+	}
+	return o.bind == nil || c.bind(*o.bind)
 }
 
 // bind starts the binding of a pod. Those that may have to wait before they are bound don't keep others from it.
@@ -132,6 +146,9 @@ func (s *Scheduler) step() (o outcome) {
 			next = at
 		}
 		return outcome{next: next}
+	}
+	if g := s.engine.groupOf(w.pod); g.Name != "" {
+		return s.stepGroup(w, g, now)
 	}
 	p := placed{w: w, pod: w.pod, prof: s.engine.profileOf(w.pod), began: now, changes: s.changes}
 	if s.outside.concerns(w.pod) {

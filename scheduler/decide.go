@@ -18,6 +18,8 @@ type Decision struct {
 	Reasons map[string]int
 	// Plugins that rejected the pod or a node, sorted.
 	Plugins []string
+	// Group says why no place was found for the group that the pod is in, though there was one for the pod, or that was not looked for.
+	Group string
 	// Resolvable nodes could take the pod if others were removed from them.
 	Resolvable []string
 	// PostFilter is what was tried to make room, in Kubernetes' words.
@@ -32,6 +34,9 @@ func (d *Decision) CanResolve(node string) bool { return slices.Contains(d.Resol
 
 // Message says why the pod fits nowhere, as kube-scheduler does.
 func (d *Decision) Message() string {
+	if d.Group != "" {
+		return d.Group + d.suffix()
+	}
 	if len(d.Reasons) == 0 && d.Nodes == 0 {
 		return "no nodes available to schedule pods"
 	}

@@ -139,6 +139,7 @@ func (e *Engine) Assign(pod *Pod, node string) {
 	e.Remove(pod.key())
 	e.forgetNomination(pod.key())
 	e.pods[pod.key()] = assigned{pod, node}
+	e.seat(pod, 1)
 	if n := e.byName[node]; n != nil {
 		n.put(pod)
 		e.view.put(pod, n.slot, 1)
@@ -175,6 +176,7 @@ func (e *Engine) Remove(uid types.UID) *Pod {
 		return nil
 	}
 	delete(e.pods, uid)
+	e.seat(a.pod, -1)
 	if n := e.byName[a.node]; n != nil {
 		n.take(a.pod)
 		e.view.put(a.pod, n.slot, -1)

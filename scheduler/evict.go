@@ -18,6 +18,8 @@ type eviction struct {
 	victims []*Pod
 	// demoted pods were nominated for the node, and have to find another place.
 	demoted []*Pod
+	// group are the pods that room is made for, if they are several.
+	group []*Pod
 }
 
 // makeRoom nominates a pod, and starts an eviction if there are pods left to be removed. The caller holds mu.
@@ -63,7 +65,9 @@ func (s *Scheduler) evict(ctx context.Context, e *eviction) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.preempting, e.pod.key())
+	for _, p := range append(e.group, e.pod) {
+		delete(s.preempting, p.key())
+	}
 	// No event of a pod's end may be to come, or it came already, when the pod could not be tried.
 	if w := s.queue.pods[e.pod.key()]; failed != nil || memory || w != nil && w.gated || s.gone(e.victims) {
 		s.queue.force(e.pod.key(), s.opts.Clock.Now())

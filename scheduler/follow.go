@@ -11,6 +11,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -70,9 +71,9 @@ func (s *Scheduler) follow(ctx context.Context) (synced []toolscache.InformerSyn
 			UpdateFunc: func(old, now any) { s.podSet(old.(*corev1.Pod), now.(*corev1.Pod)) },
 			DeleteFunc: func(o any) { s.podGone(last(o).(*corev1.Pod)) },
 		}},
-	}, s.storageKinds()...) {
+	}, append(s.storageKinds(), s.groupKinds()...)...) {
 		inf, err := s.cache.GetInformer(ctx, w.obj)
-		if meta.IsNoMatchError(err) && !needed(w.obj) {
+		if (meta.IsNoMatchError(err) || runtime.IsNotRegisteredError(err)) && !needed(w.obj) {
 			continue // a server may do without the storage, policy and apps groups
 		}
 		if err != nil {

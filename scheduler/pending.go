@@ -26,7 +26,7 @@ type Attempt struct {
 // NewQueue returns an empty queue; the engine's plugins say which changes help which pods.
 func NewQueue(e *Engine) *Queue {
 	q := &Queue{engine: e, queue: newQueue()}
-	q.queue.gate = e.gate
+	q.queue.gate, q.queue.group = e.gate, e.await
 	return q
 }
 
@@ -48,6 +48,20 @@ func (q *Queue) Pop(now time.Time) (Attempt, bool) {
 		return Attempt{}, false
 	}
 	return Attempt{Pod: w.pod, Since: w.since, Number: w.attempts, w: w}, true
+}
+
+// Gather returns a popped pod's attempt with those of all others that wait of its group, which are popped with it, and how many of them must fit, for
+// Engine.ScheduleGroup. A pod without group comes alone.
+func (q *Queue) Gather(a Attempt) (all []Attempt, min int) {
+	g := q.engine.groupOf(a.Pod)
+	if g.Name == "" {
+		return []Attempt{a}, 1
+	}
+	m := q.engine.view.groups.of(g.Name)
+	for _, w := range q.queue.gather(a.w, m.waiting) {
+		all = append(all, Attempt{Pod: w.pod, Since: w.since, Number: w.attempts, w: w})
+	}
+	return all, max(g.Min-len(m.placed), 1)
 }
 
 // Fail puts a popped pod aside that the named plugins rejected, until a change that could help it.
@@ -116,6 +130,8 @@ func (c *ClusterChange) event() string {
 		return verb("CSIDriver", c.OldCSIDriver == nil)
 	case c.OldCSIDriver != nil:
 		return "CSIDriverDelete"
+	case c.PodGroup != nil:
+		return verb("PodGroup", c.OldPodGroup == nil)
 	case c.GoneAttachment != nil:
 		return "VolumeAttachmentDelete"
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -113,6 +114,8 @@ type ClusterChange struct {
 	StorageCapacity, OldStorageCapacity *storagev1.CSIStorageCapacity
 	// CSIDriver was added or changed; OldCSIDriver alone is one that is gone.
 	CSIDriver, OldCSIDriver *storagev1.CSIDriver
+	// PodGroup was added or changed.
+	PodGroup, OldPodGroup *schedulingv1beta1.PodGroup
 	// GoneAttachment was deleted.
 	GoneAttachment *storagev1.VolumeAttachment
 }

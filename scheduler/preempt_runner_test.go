@@ -156,9 +156,11 @@ func (g *gatekeeper) did(p *scheduler.Pod, step string) error {
 func (g *gatekeeper) Reserve(p *scheduler.Pod, _ *scheduler.Node, _ *scheduler.View) error {
 	return g.did(p, "reserve")
 }
+
 func (g *gatekeeper) Unreserve(p *scheduler.Pod, _ string, _ *scheduler.View) {
 	_ = g.did(p, "unreserve")
 }
+
 func (g *gatekeeper) Permit(p *scheduler.Pod, _ string) scheduler.Permission {
 	_ = g.did(p, "permit")
 	if g.answer == nil {
@@ -166,12 +168,15 @@ func (g *gatekeeper) Permit(p *scheduler.Pod, _ string) scheduler.Permission {
 	}
 	return g.answer(p.Object.Name)
 }
+
 func (g *gatekeeper) PreBind(_ context.Context, p *scheduler.Pod, _ string) error {
 	return g.did(p, "prebind")
 }
+
 func (g *gatekeeper) Bind(_ context.Context, p *scheduler.Pod, _ string) (bool, error) {
 	return false, g.did(p, "bind")
 }
+
 func (g *gatekeeper) PostBind(_ context.Context, p *scheduler.Pod, _ string) {
 	_ = g.did(p, "postbind")
 }

@@ -11,6 +11,7 @@ type profile struct {
 	name    string // "" answers all pods
 	index   int
 	plugins []*pluginState
+	group   *pluginState // the first GroupPlugin
 	// normalized are the plugins, by their place, whose raw scores are cached and normalized in each decision.
 	normalized []int
 	// uncachedFilter and uncachedScore: some plugin is asked for each node in each decision.
@@ -23,6 +24,7 @@ type pluginState struct {
 	weight    int64
 	scope     Scope
 	enqueue   PreEnqueuePlugin
+	group     GroupPlugin
 	pre       PreFilterPlugin
 	cluster   ClusterPlugin
 	filter    FilterPlugin
@@ -41,6 +43,7 @@ type pluginState struct {
 func newPluginState(w Weighted) *pluginState {
 	s := &pluginState{plugin: w.Plugin, name: w.Plugin.Name(), weight: max(w.Weight, 1)}
 	s.enqueue, _ = w.Plugin.(PreEnqueuePlugin)
+	s.group, _ = w.Plugin.(GroupPlugin)
 	s.pre, _ = w.Plugin.(PreFilterPlugin)
 	s.cluster, _ = w.Plugin.(ClusterPlugin)
 	s.filter, _ = w.Plugin.(FilterPlugin)
@@ -80,6 +83,9 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 		}
 		seen[name] = true
 		s := newPluginState(w)
+		if p.group == nil && s.group != nil {
+			p.group = s
+		}
 		if s.scope != ScopeCluster && s.normalize != nil {
 			p.normalized = append(p.normalized, i)
 		}
@@ -147,7 +153,7 @@ func (e *Engine) PreEnqueue(pod *Pod) *Rejection {
 			}
 		}
 	}
-	return nil
+	return e.gateGroup(p, pod)
 }
 
 func noProfile(pod *Pod) string {

@@ -33,6 +33,8 @@ type queue struct {
 	// gate returns the plugin that keeps a pod from being tried, "" for none; incoming is told where a pod goes, and why.
 	gate     func(*Pod) string
 	incoming func(queue, event string)
+	// group is told of pods that come (1) and go (-1), and returns the name of the pod's group, "" for none.
+	group func(pod *Pod, sign int) string
 }
 
 // waiting is a pod in the queue.
@@ -46,6 +48,7 @@ type waiting struct {
 	plugins  []string
 	rejected time.Time
 	seq      uint64
+	first    uint64    // seq when it came
 	ready    time.Time // when its back-off ends
 	place    place
 	gated    bool // stuck because of the gate
@@ -78,6 +81,7 @@ func newQueue() *queue {
 	return &queue{
 		pods: map[types.UID]*waiting{}, stuck: map[types.UID]*waiting{}, initialBackoff: defaultInitialBackoff, maxBackoff: defaultMaxBackoff,
 		gate: func(*Pod) string { return "" }, incoming: func(string, string) {},
+		group: func(*Pod, int) string { return "" },
 	}
 }
 
@@ -85,9 +89,14 @@ func newQueue() *queue {
 func (q *queue) add(pod *Pod, now time.Time, changed bool) {
 	w := q.pods[pod.key()]
 	if w == nil {
-		w = &waiting{since: now, pod: pod}
+		q.seq++
+		w = &waiting{since: now, pod: pod, first: q.seq}
 		q.pods[pod.key()] = w
+		group := q.group(pod, 1)
 		q.activate(w, now, eventAdd)
+		if group != "" { // it may be the one that the others waited for
+			q.wakeIf(now, eventAdd, func(o *waiting) bool { return o.gated && q.group(o.pod, 0) == group })
+		}
 		return
 	}
 	w.pod = pod
@@ -105,7 +114,26 @@ func (q *queue) remove(uid types.UID) {
 		return
 	}
 	q.leave(w)
+	q.group(w.pod, -1)
 	delete(q.pods, uid)
+}
+
+// gather takes the pods of a group out of the queue that may be tried, to be decided with one that was popped, in the order in which they came.
+func (q *queue) gather(popped *waiting, members map[types.UID]*Pod) []*waiting {
+	out := []*waiting{popped}
+	for uid := range members {
+		w := q.pods[uid]
+		if w == nil || w.place == nowhere || w.gated && q.gate(w.pod) != "" {
+			continue
+		}
+		q.leave(w)
+		w.attempts++
+		out = append(out, w)
+	}
+	slices.SortFunc(out, func(a, b *waiting) int {
+		return cmp.Or(cmp.Compare(b.pod.Priority, a.pod.Priority), cmp.Compare(a.first, b.first), cmp.Compare(a.pod.key(), b.pod.key()))
+	})
+	return out
 }
 
 func (q *queue) leave(w *waiting) {

@@ -35,6 +35,7 @@ type View struct {
 	namespaces map[string]labels.Set
 	storage    storage
 	attached   attached
+	groups     groups
 	owners     owners
 	domains    map[string]*Domains
 	counters   map[string]*counter
@@ -78,7 +79,7 @@ type termCount struct {
 
 func newView() *View {
 	v := &View{
-		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), owners: newOwners(),
+		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), owners: newOwners(),
 		domains: map[string]*Domains{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
 	}
 	for k := range v.terms {
@@ -93,6 +94,7 @@ func (v *View) fork(nodes []*Node) *View {
 	f.nodes = nodes
 	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.clone()
 	v.attached.fork(f)
+	f.groups = v.groups.clone()
 	f.owners = v.owners.clone()
 	f.pdbs = maps.Clone(v.pdbs)
 	for _, n := range nodes {

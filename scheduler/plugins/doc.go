@@ -22,5 +22,6 @@ func Default() scheduler.Profile {
 		{Plugin: NodeResourcesBalancedAllocation{}},
 		{Plugin: ImageLocality{}},
 		{Plugin: DefaultPreemption{}},
+		{Plugin: GangScheduling{}},
 	}
 }

@@ -1,0 +1,233 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// GroupPlugin says which pods are placed together. A profile has at most one that counts: the first.
+type GroupPlugin interface {
+	Plugin
+	// Group returns the pod's group; the zero value if it is in none. A rejection keeps the pod from being tried: its group isn't known yet.
+	Group(pod *Pod, view *View) (Group, *Rejection)
+	// Mismatch says why pods can't be placed together, "" if they can: those of a group that wait and those that have their places.
+	Mismatch(group Group, pods []*Pod, view *View) string
+}
+
+// Group is a number of pods that are placed together.
+type Group struct {
+	// Name differs from that of all other groups.
+	Name string
+	// Min is how many pods of the group must have places at the least for any to be bound.
+	Min int
+}
+
+// groups knows the pods of each group.
+type groups struct {
+	objects map[string]*schedulingv1beta1.PodGroup
+	members map[string]*members
+}
+
+// members are a group's pods: those that wait, and those that have their places.
+type members struct{ waiting, placed map[types.UID]*Pod }
+
+func newGroups() groups {
+	return groups{objects: map[string]*schedulingv1beta1.PodGroup{}, members: map[string]*members{}}
+}
+
+func (g *groups) clone() groups {
+	c := groups{objects: maps.Clone(g.objects), members: make(map[string]*members, len(g.members))}
+	for name, m := range g.members {
+		c.members[name] = &members{maps.Clone(m.waiting), maps.Clone(m.placed)}
+	}
+	return c
+}
+
+func (g *groups) of(name string) *members {
+	m := g.members[name]
+	if m == nil {
+		m = &members{map[types.UID]*Pod{}, map[types.UID]*Pod{}}
+		g.members[name] = m
+	}
+	return m
+}
+
+func (g *groups) tidy(name string) {
+	if m := g.members[name]; m != nil && len(m.waiting)+len(m.placed) == 0 {
+		delete(g.members, name)
+	}
+}
+
+// known counts the pods of a group.
+func (m *members) known() int {
+	n := len(m.placed)
+	for uid := range m.waiting {
+		if m.placed[uid] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// SetPodGroup adds or replaces a PodGroup and returns the change, for Hinters.
+func (e *Engine) SetPodGroup(obj *schedulingv1beta1.PodGroup) ClusterChange {
+	key := obj.Namespace + "/" + obj.Name
+	old := e.view.groups.objects[key]
+	e.view.groups.objects[key] = obj
+	return ClusterChange{PodGroup: obj, OldPodGroup: old}
+}
+
+// DeletePodGroup forgets a PodGroup. Its pods keep their places; those that wait go on waiting.
+func (e *Engine) DeletePodGroup(namespace, name string) {
+	delete(e.view.groups.objects, namespace+"/"+name)
+}
+
+// PodGroup returns a PodGroup, nil if there is none.
+func (v *View) PodGroup(namespace, name string) *schedulingv1beta1.PodGroup {
+	return v.groups.objects[namespace+"/"+name]
+}
+
+// groupOf is the pod's group. It is the zero value for pods without, and has no Min if the group isn't known.
+func (e *Engine) groupOf(pod *Pod) Group {
+	prof := e.profileOf(pod)
+	if prof == nil || prof.group == nil {
+		return Group{}
+	}
+	g, _ := prof.group.group.Group(pod, e.view)
+	return g
+}
+
+// await counts a pod among those of its group that wait (sign 1), or no longer (-1), and returns the group's name.
+func (e *Engine) await(pod *Pod, sign int) string {
+	name := e.groupOf(pod).Name
+	switch {
+	case name == "":
+	case sign > 0:
+		e.view.groups.of(name).waiting[pod.key()] = pod
+	case sign < 0:
+		delete(e.view.groups.of(name).waiting, pod.key())
+		e.view.groups.tidy(name)
+	}
+	return name
+}
+
+// seat counts a pod among those of its group that have places (sign 1), or no longer (-1).
+func (e *Engine) seat(pod *Pod, sign int) {
+	name := e.groupOf(pod).Name
+	if name == "" {
+		return
+	}
+	if sign > 0 {
+		e.view.groups.of(name).placed[pod.key()] = pod
+		return
+	}
+	delete(e.view.groups.of(name).placed, pod.key())
+	e.view.groups.tidy(name)
+}
+
+// gateGroup keeps a pod from being tried until enough of its group are there.
+func (e *Engine) gateGroup(prof *profile, pod *Pod) *Rejection {
+	if prof.group == nil {
+		return nil
+	}
+	g, r := prof.group.group.Group(pod, e.view)
+	if r == nil && g.Name != "" {
+		if m := e.view.groups.members[g.Name]; m == nil || m.known() < g.Min {
+			r = Reject("waiting for minCount pods from a gang to appear in scheduling queue")
+		}
+	}
+	if r != nil {
+		r.Plugin = prof.group.name
+	}
+	return r
+}
+
+// ScheduleGroup decides for pods one after the other, each as if those before it were on their nodes already, and assigns and reserves them if at
+// least min of them fit; else nothing is changed. The decisions are in the order of the pods.
+func (e *Engine) ScheduleGroup(pods []*Pod, min int) ([]Decision, bool) {
+	defer e.awaitAll(pods)()
+	ds, ok, _ := e.scheduleGroup(pods, min, 0)
+	return ds, ok
+}
+
+// awaitAll lets those pods be known that aren't, until done is called.
+func (e *Engine) awaitAll(pods []*Pod) (done func()) {
+	var mine []*Pod
+	for _, p := range pods {
+		if g := e.groupOf(p).Name; g != "" && e.view.groups.of(g).waiting[p.key()] == nil {
+			e.await(p, 1)
+			mine = append(mine, p)
+		}
+	}
+	return func() {
+		for _, p := range mine {
+			e.await(p, -1)
+		}
+	}
+}
+
+// scheduleGroup is ScheduleGroup for pods of which others have places already, which count. The message says why there is no place for the group.
+func (e *Engine) scheduleGroup(pods []*Pod, min, placed int) (ds []Decision, ok bool, message string) {
+	ds = make([]Decision, 0, len(pods))
+	remaining := len(pods)
+	for _, p := range pods {
+		if remaining+placed < min {
+			break
+		}
+		d := e.Decide(p)
+		if d.Fits() {
+			e.Assign(p, d.Node)
+			if err := e.Reserve(p, d.Node); err != nil {
+				e.Remove(p.key())
+				d = Decision{Nodes: d.Nodes, Reasons: map[string]int{err.Error(): 0}}
+			} else {
+				placed++
+			}
+		}
+		remaining--
+		ds = append(ds, d)
+	}
+	if placed >= min && placed > 0 {
+		return ds, true, ""
+	}
+	message = fmt.Sprintf("minCount (%d) cannot be satisfied: %d scheduled, %d remaining", min, placed, remaining)
+	e.unscheduleGroup(pods, ds)
+	for i := range pods {
+		if i == len(ds) {
+			ds = append(ds, Decision{Nodes: e.count})
+		}
+		if d := &ds[i]; d.Fits() || i >= len(pods)-remaining {
+			*d = Decision{Nodes: e.count, Group: message}
+			if prof := e.profileOf(pods[i]); prof != nil && prof.group != nil {
+				d.Plugins = []string{prof.group.name}
+			}
+		}
+	}
+	return ds, false, message
+}
+
+// unscheduleGroup takes back what scheduleGroup did, the last first.
+func (e *Engine) unscheduleGroup(pods []*Pod, ds []Decision) {
+	for i := len(ds) - 1; i >= 0; i-- {
+		if ds[i].Fits() {
+			e.Unreserve(pods[i], ds[i].Node)
+			e.Remove(pods[i].key())
+		}
+	}
+}
+
+// mismatch says why the pods of a group can't be placed together, those included that have places.
+func (e *Engine) mismatch(g Group, pods []*Pod) string {
+	prof := e.profileOf(pods[0])
+	all := slices.Clone(pods)
+	if m := e.view.groups.members[g.Name]; m != nil {
+		for _, uid := range slices.Sorted(maps.Keys(m.placed)) {
+			all = append(all, m.placed[uid])
+		}
+	}
+	return prof.group.group.Mismatch(g, all, e.view)
+}

@@ -1,0 +1,178 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// groupKinds are those that say which pods are placed together.
+func (s *Scheduler) groupKinds() []watched {
+	e := s.engine
+	return []watched{{&schedulingv1beta1.PodGroup{}, following(s,
+		func(o *schedulingv1beta1.PodGroup) ClusterChange { return e.SetPodGroup(o) },
+		func(o *schedulingv1beta1.PodGroup) ClusterChange {
+			e.DeletePodGroup(o.Namespace, o.Name)
+			return ClusterChange{}
+		})}}
+}
+
+// stepGroup decides for the pods of a group, of which one was popped: enough of them are placed, or none. They are bound only when all that are placed
+// have been reserved. The caller holds mu.
+func (s *Scheduler) stepGroup(popped *waiting, g Group, now time.Time) (o outcome) {
+	members := s.engine.view.groups.members[g.Name]
+	ws := s.queue.gather(popped, members.waiting)
+	pods, placing := make([]*Pod, len(ws)), make([]*placed, len(ws))
+	for i, w := range ws {
+		pods[i] = w.pod
+		placing[i] = &placed{w: w, pod: w.pod, prof: s.engine.profileOf(w.pod), began: now, changes: s.changes}
+	}
+	why := s.engine.mismatch(g, pods)
+	if slices.ContainsFunc(pods, s.outside.concerns) {
+		why = "extenders are not asked about the pods of a group"
+	}
+	if why != "" {
+		for _, p := range placing {
+			o.group = append(o.group, outcome{report: s.giveBack(p, errors.New(why))})
+		}
+		o.condition = s.groupCondition(popped.pod, metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonSchedulerError, why)
+		return o
+	}
+	ds, ok, message := s.engine.scheduleGroup(pods, g.Min, len(members.placed))
+	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
+	if !ok {
+		return s.unfitGroup(popped, placing, ds, g, message)
+	}
+	for i, p := range placing {
+		if d := &ds[i]; d.Fits() {
+			p.node = d.Node
+			o.group = append(o.group, s.permit(p))
+		} else {
+			o.group = append(o.group, s.unfit(p, d, s.engine.Preempt(p.pod, d)))
+		}
+	}
+	o.condition = s.groupCondition(popped.pod, metav1.ConditionTrue, "Scheduled", "")
+	return o
+}
+
+// unfitGroup puts a group's pods aside, and makes room for them if that is possible.
+func (s *Scheduler) unfitGroup(popped *waiting, placing []*placed, ds []Decision, g Group, message string) (o outcome) {
+	now := s.opts.Clock.Now()
+	pods := make([]*Pod, len(placing))
+	for i, p := range placing {
+		pods[i] = p.pod
+	}
+	s.metrics.preemptions.Inc()
+	found, said := s.engine.PreemptGroup(pods, g.Min)
+	if found != nil {
+		s.metrics.victims.Observe(float64(len(found.Victims)))
+		o.preempt = s.makeGroupRoom(pods, found)
+	}
+	for i, p := range placing {
+		d := &ds[i]
+		d.PostFilter = said
+		r := &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: d.Message(), nominate: new(string)}
+		if found != nil {
+			*r.nominate = found.Nodes[p.pod.key()]
+		} else {
+			s.engine.Nominate(p.pod, "")
+		}
+		s.metrics.attempt(p.prof.name, "unschedulable", now.Sub(p.began))
+		s.queue.fail(p.w, d.Plugins, now)
+		o.group = append(o.group, outcome{report: r})
+	}
+	o.condition = s.groupCondition(popped.pod, metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable, message)
+	return o
+}
+
+// makeGroupRoom is makeRoom for a group.
+func (s *Scheduler) makeGroupRoom(pods []*Pod, p *GroupPreemption) *eviction {
+	all := &eviction{pod: pods[0], plugin: p.Plugin, group: pods}
+	for _, pod := range pods {
+		node := p.Nodes[pod.key()]
+		if node == "" {
+			s.engine.Nominate(pod, "")
+			continue
+		}
+		if one := s.makeRoom(pod, &Preemption{Node: node, Plugin: p.Plugin}); one != nil {
+			all.demoted = append(all.demoted, one.demoted...)
+			delete(s.preempting, pod.key())
+		}
+		if all.node == "" {
+			all.node = node
+		}
+	}
+	for _, v := range p.Victims {
+		if v.Object.DeletionTimestamp == nil {
+			all.victims = append(all.victims, v)
+		}
+	}
+	if len(all.victims)+len(all.demoted) == 0 {
+		return nil
+	}
+	for _, pod := range pods {
+		s.preempting[pod.key()] = true
+	}
+	return all
+}
+
+// groupCondition is what is to be written of a pod's group, nil if it says so already, or is no object. A group that was scheduled once stays
+// so, whatever becomes of more pods.
+func (s *Scheduler) groupCondition(pod *Pod, status metav1.ConditionStatus, reason, message string) *groupCondition {
+	ref := pod.Object.Spec.SchedulingGroup
+	if ref == nil || ref.PodGroupName == nil {
+		return nil
+	}
+	obj := s.engine.view.PodGroup(pod.Object.Namespace, *ref.PodGroupName)
+	if obj == nil {
+		return nil
+	}
+	c := &groupCondition{group: obj, Condition: metav1.Condition{
+		Type: schedulingv1beta1.PodGroupInitiallyScheduled, Status: status, Reason: reason, Message: message, ObservedGeneration: obj.Generation,
+	}}
+	if c.settled(obj) {
+		return nil
+	}
+	return c
+}
+
+type groupCondition struct {
+	group *schedulingv1beta1.PodGroup
+	metav1.Condition
+}
+
+func (c *groupCondition) settled(obj *schedulingv1beta1.PodGroup) bool {
+	has := meta.FindStatusCondition(obj.Status.Conditions, c.Type)
+	return has != nil && (has.Status == metav1.ConditionTrue && c.Status != metav1.ConditionTrue ||
+		has.Status == c.Status && has.Reason == c.Reason && has.Message == c.Message && has.ObservedGeneration == c.ObservedGeneration)
+}
+
+// writeCondition writes it to the API.
+func (s *Scheduler) writeCondition(ctx context.Context, c *groupCondition) {
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		var obj schedulingv1beta1.PodGroup
+		if err := s.write(ctx, func(ctx context.Context) error { return s.client.Get(ctx, client.ObjectKeyFromObject(c.group), &obj) }); err != nil {
+			return err
+		}
+		if obj.UID != c.group.UID || c.settled(&obj) {
+			return nil
+		}
+		c.LastTransitionTime = metav1.NewTime(s.opts.Clock.Now())
+		if !meta.SetStatusCondition(&obj.Status.Conditions, c.Condition) {
+			return nil
+		}
+		return s.write(ctx, func(ctx context.Context) error { return s.client.Status().Update(ctx, &obj) })
+	})
+	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+		s.opts.Logger.Error(err, "pod group status not written", "podGroup", client.ObjectKeyFromObject(c.group))
+	}
+}
