@@ -43,6 +43,8 @@ type Options struct {
 	// required by certificatesigningrequest-controller.
 	SigningCert *x509.Certificate
 	SigningKey  crypto.Signer
+	// ApproveKubeletServing is that of package certificates.
+	ApproveKubeletServing bool
 	// NodeGracePeriod is how long a Node may show no life; 0 means 50s.
 	NodeGracePeriod time.Duration
 }

@@ -121,7 +121,7 @@ func entries() []entry {
 				return ""
 			},
 			new: func(c client.WithWatch, cc cache.Cache, o Options) (runnable, error) {
-				return certificates.New(c, cc, certificates.Options{Common: o.Common, CA: o.SigningCert, Key: o.SigningKey})
+				return certificates.New(c, cc, certificates.Options{Common: o.Common, CA: o.SigningCert, Key: o.SigningKey, ApproveKubeletServing: o.ApproveKubeletServing})
 			},
 		},
 		{

@@ -116,7 +116,13 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 	case !approved && err != nil:
 		return res, nil // left to the operator, who may see more in it
 	case !approved:
-		return res, client.IgnoreNotFound(c.approve(ctx, csr, r))
+		err := c.approve(ctx, csr, r)
+		if errors.Is(err, errNotYet) {
+			// Twice as long from time to time, while the request waits.
+			age := now.Sub(csr.CreationTimestamp.Time)
+			return controller.Result{RequeueAfter: min(max(age, 500*time.Millisecond), 5*time.Minute, left)}, nil
+		}
+		return res, client.IgnoreNotFound(err)
 	case err != nil:
 		csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 			Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: err.Error(),
@@ -161,16 +167,19 @@ func (c *Controller) approve(ctx context.Context, csr *certificatesv1.Certificat
 			return nil
 		}
 		n := &corev1.Node{}
-		if err := c.client.Get(ctx, client.ObjectKey{Name: strings.TrimPrefix(r.Subject.CommonName, nodePrefix)}, n); err != nil {
+		if err := c.client.Get(ctx, client.ObjectKey{Name: strings.TrimPrefix(r.Subject.CommonName, nodePrefix)}, n); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		if !hasNames(n, r) {
-			return nil
+			return errNotYet
 		}
 		return c.setApproved(ctx, csr, "Auto approving kubelet serving certificate for addresses of its Node.")
 	}
 	return nil
 }
+
+// errNotYet has a request looked at again: a kubelet may ask before it has made its Node and given it addresses.
+var errNotYet = errors.New("the Node does not have all names and addresses that are asked for")
 
 func hasNames(n *corev1.Node, r *x509.CertificateRequest) bool {
 	have := map[string]bool{}

@@ -126,3 +126,39 @@ func TestApproveAndSign(t *testing.T) {
 		})
 	}
 }
+
+// TestServingBeforeNode has a kubelet ask before its Node has addresses.
+func TestServingBeforeNode(t *testing.T) {
+	controllertest.Run(t, func(e *controllertest.Env) {
+		caKey := key(t)
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour * 1000)}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &caKey.PublicKey, caKey)
+		e.Check(err)
+		ca, err := x509.ParseCertificate(der)
+		e.Check(err)
+		ctl, err := certificates.New(reviewer{e.Client}, e.Cache, certificates.Options{CA: ca, Key: caKey, ApproveKubeletServing: true})
+		e.Check(err)
+		e.Start(ctl.Run)
+		csr := request(t, "system:node:n", "kubelet-serving", "system:node:n", certificatesv1.UsageServerAuth, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.ParseIP("10.0.0.1")} })
+		csr.CreationTimestamp = metav1.Now()
+		e.Cluster.Put(csr)
+		signed := func() bool {
+			csr, _ := controllertest.Get[*certificatesv1.CertificateSigningRequest](e.Cluster, "", "r")
+			return len(csr.Status.Certificate) > 0
+		}
+		e.Advance(3 * time.Second)
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+		e.Cluster.Put(n)
+		e.Advance(3 * time.Second)
+		if signed() {
+			t.Fatal("signed for an address that no Node has")
+		}
+		n = n.DeepCopy()
+		n.Status.Addresses = []corev1.NodeAddress{{Address: "10.0.0.1"}}
+		e.Cluster.Put(n)
+		e.Advance(10 * time.Second)
+		if !signed() {
+			t.Error("not signed, though the Node has the address")
+		}
+	})
+}

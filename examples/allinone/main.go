@@ -2,7 +2,7 @@
 //
 //	allinone -data-dir ./cluster -nodes 2
 //
-// It prints "ready kubeconfig=FILE" once it serves; SIGTERM or Ctrl-C stops it. With the same data directory it comes back with everything it had.
+// It prints "ready kubeconfig=FILE" once it serves; with join.kubeconfig in the data directory, example node joins from another host; SIGTERM or Ctrl-C stops it. With the same data directory it comes back with everything it had.
 package main
 
 import (
@@ -99,6 +99,10 @@ func run(ctx context.Context, args []string) error {
 			return
 		}
 		if err := c.Server.WriteKubeconfig(*kubeconfig, apiserver.Admin); err != nil {
+			cancel(err)
+			return
+		}
+		if err := c.Server.WriteKubeconfig(filepath.Join(data, "join.kubeconfig"), compose.Joining()); err != nil {
 			cancel(err)
 			return
 		}

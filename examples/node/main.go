@@ -2,13 +2,13 @@
 //
 //	node -kubeconfig FILE [-name NAME] [-ip ADDRESS]
 //
-// The kubeconfig is the cluster administrator's, with a server address that this host can reach. As root with nftables, pods get
+// The kubeconfig is the cluster's join.kubeconfig, with a server address that this host can reach: it permits to ask for the node's own certificate, which the
+// cluster signs and with which the node works from then on. As root with nftables, pods get
 // network namespaces and reach pods on other nodes; otherwise they share this host's network.
 package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +21,8 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if *kubeconfig == "" {
-		return errors.New("-kubeconfig: want the file that allinone printed, such as keelson-data/kubeconfig")
+		return errors.New("-kubeconfig: want the join.kubeconfig from the data directory of allinone")
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {
@@ -71,16 +73,7 @@ func run(ctx context.Context, args []string) error {
 	config.QPS = -1 // the server bounds itself
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
 	ctrllog.SetLogger(log)
-	c, err := client.NewWithWatch(config, client.Options{})
-	if err != nil {
-		return err
-	}
-	cc, err := cache.New(config, cache.Options{})
-	if err != nil {
-		return err
-	}
-	o := compose.NodeOptions{Name: *name, Runtime: *runtime, Proxy: *proxy, Overlay: *overlay, ClientCA: x509.NewCertPool(), Logger: log}
-	o.ClientCA.AppendCertsFromPEM(config.CAData)
+	o := compose.NodeOptions{Name: *name, Runtime: *runtime, Proxy: *proxy, Overlay: *overlay, Logger: log, IP: netip.MustParseAddr("127.0.0.1")}
 	if o.Dir, err = filepath.Abs(*dir); err != nil {
 		return err
 	}
@@ -88,6 +81,21 @@ func run(ctx context.Context, args []string) error {
 		if o.IP, err = netip.ParseAddr(*ip); err != nil {
 			return fmt.Errorf("-ip: %w", err)
 		}
+	}
+	id, err := compose.Join(ctx, config, *name, o.IP, filepath.Join(o.Dir, "pki"), log)
+	if err != nil {
+		return err
+	}
+	o.ClientCA, o.ServingCert = id.CA, id.ServingCert
+	c, err := client.NewWithWatch(id.Config, client.Options{})
+	if err != nil {
+		return err
+	}
+	cc, err := cache.New(id.Config, cache.Options{ByObject: map[client.Object]cache.ByObject{
+		&corev1.Pod{}: {Field: fields.OneTermEqualSelector("spec.nodeName", *name)},
+	}})
+	if err != nil {
+		return err
 	}
 	can, why := compose.CanIsolate()
 	o.Isolated = can && *proxy != "user" && *runtime != "fake"

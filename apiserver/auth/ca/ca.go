@@ -187,6 +187,9 @@ func (a *Authority) load() error {
 // Certificate returns the authority's own certificate; it is shared and must not be modified.
 func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 
+// Key returns the authority's own key, for a signer of CertificateSigningRequests.
+func (a *Authority) Key() crypto.Signer { return a.key }
+
 // CertificatePEM returns the authority's certificate as clients put it into certificate-authority-data.
 func (a *Authority) CertificatePEM() []byte { return append([]byte(nil), a.certPEM...) }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/keelson/keelson/apiserver"
+	"github.com/keelson/keelson/apiserver/auth/ca"
 	"github.com/keelson/keelson/controller"
 	"github.com/keelson/keelson/controller/builtin"
 	"github.com/keelson/keelson/kubelet"
@@ -66,7 +67,11 @@ func New(o Options) (*Cluster, error) {
 	if c.isolated && c.loopbackOnly() {
 		so.AdvertiseAddress = c.addrs().pods.Addr().Next() // the first node's bridge, from where connections are relayed
 	}
-	var err error
+	authority, err := ca.New(ca.Options{Dir: so.Dir})
+	if err != nil {
+		return nil, err
+	}
+	so.KubeletCAs = authority.Pool()
 	if c.Server, err = apiserver.New(o.Store, so); err != nil {
 		return nil, err
 	}
@@ -129,10 +134,19 @@ func (c *Cluster) work(ctx context.Context) error {
 	g := newGroup(ctx)
 	log := c.opts.Logger
 	master := component("system:kube-controller-manager", user.SystemPrivilegedGroup)
+	if err := letNodesJoin(ctx, c.Server.Client(master)); err != nil {
+		return err
+	}
+	if c.addrs() == privileged && c.opts.Runtime != "fake" {
+		if err := serviceOfDNS(ctx, c.Server.Client(master), privileged.dns); err != nil {
+			return err
+		}
+	}
 	cache := c.Server.Cache(master)
 	g.run("cache", cache.Start)
 	if !c.opts.NoControllers {
 		bo := builtin.Options{Common: controller.Common{Logger: log.WithName("controller")}, RootCA: c.Server.CA().CertificatePEM(), NodeGracePeriod: c.opts.NodeGracePeriod}
+		bo.SigningCert, bo.SigningKey, bo.ApproveKubeletServing = c.Server.CA().Certificate(), c.Server.CA().Key(), true
 		bo.ClusterCIDRs = []netip.Prefix{c.addrs().pods}
 		set, err := builtin.New(c.Server.Client(master), cache, bo)
 		if err != nil {
@@ -173,8 +187,9 @@ func (c *Cluster) startNodes(ctx context.Context, g *group) error {
 		name := fmt.Sprint("node-", i+1)
 		o := NodeOptions{
 			Name: name, Dir: filepath.Join(c.opts.Dir, "nodes", name), Runtime: c.opts.Runtime, Proxy: c.opts.Proxy, Index: i,
-			Isolated: c.isolated, Shared: i > 0, KillPods: c.opts.KillPods, ClientCA: c.Server.CA().Pool(), Pods: pods, Images: c.images, Host: c.Server.Client(host),
-			Logger: c.opts.Logger.WithValues("node", name),
+			Isolated: c.isolated, Shared: i > 0, KillPods: c.opts.KillPods, ClientCA: c.Server.CA().Pool(), Pods: pods, Images: c.images,
+			ServingCert: c.Server.CA().ServingTLS("system:node:"+name, name, "127.0.0.1"),
+			Logger:      c.opts.Logger.WithValues("node", name),
 		}
 		if c.isolated && c.loopbackOnly() {
 			if url, err := netip.ParseAddrPort(hostPort(c.Server.URL())); err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -65,17 +66,24 @@ func runDNS(ctx context.Context, c client.Client, cc cache.Cache, node string, l
 		return err
 	}
 	if listen.Addr() != service {
-		if err := announceDNS(ctx, c, node, listen.Addr(), service); err != nil {
-			return fmt.Errorf("service %s: %w", dnsService, err)
+		// A right that was just given may take a moment to be known.
+		if err := Poll(ctx, func() (bool, error) {
+			err := announceDNS(ctx, c, node, listen.Addr())
+			if apierrors.IsForbidden(err) {
+				return false, nil
+			}
+			return err == nil, err
+		}); err != nil {
+			return fmt.Errorf("endpoint of service %s: %w", dnsService, err)
 		}
 	}
 	return srv.Run(ctx)
 }
 
-// announceDNS makes the kube-dns Service and this node's endpoint of it. Pods use the one on their own node.
-func announceDNS(ctx context.Context, c client.Client, node string, at, service netip.Addr) error {
+// serviceOfDNS makes the kube-dns Service, whose endpoints the nodes announce.
+func serviceOfDNS(ctx context.Context, c client.Client, service netip.Addr) error {
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: dnsService}}
-	if _, err := controllerutil.CreateOrUpdate(ctx, c, svc, func() error {
+	_, err := controllerutil.CreateOrUpdate(ctx, c, svc, func() error {
 		svc.Labels = map[string]string{"k8s-app": dnsService, "kubernetes.io/name": "CoreDNS"}
 		svc.Spec.ClusterIP = service.String()
 		svc.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
@@ -84,9 +92,15 @@ func announceDNS(ctx context.Context, c client.Client, node string, at, service 
 			{Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(53)},
 		}
 		return nil
-	}); err != nil {
-		return err
+	})
+	if err != nil {
+		return fmt.Errorf("service %s: %w", dnsService, err)
 	}
+	return nil
+}
+
+// announceDNS makes this node's endpoint of the kube-dns Service. Pods use the one on their own node.
+func announceDNS(ctx context.Context, c client.Client, node string, at netip.Addr) error {
 	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: dnsService + "-" + node}}
 	_, err := controllerutil.CreateOrUpdate(ctx, c, slice, func() error {
 		slice.Labels = map[string]string{discoveryv1.LabelServiceName: dnsService, discoveryv1.LabelManagedBy: "keelson"}

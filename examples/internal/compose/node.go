@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -51,10 +52,10 @@ type NodeOptions struct {
 	KillPods bool
 	// ClientCA verifies the API server's client certificate.
 	ClientCA *x509.CertPool
+	// ServingCert is the kubelet's certificate. Default: one that it signs itself.
+	ServingCert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// APIServer, if set, is made reachable for pods at the bridge's gateway on the same port.
 	APIServer netip.AddrPort
-	// Host writes what belongs to the host rather than to the node: the DNS Service and its endpoints. Default: the node's client.
-	Host client.Client
 	// Pods hands out pods to many nodes of a process.
 	Pods   *kubelet.Dispatcher
 	Images map[string]v1.Image
@@ -75,9 +76,6 @@ type Node struct {
 
 // NewNode makes a node over an API, by client and cache, whoever serves it.
 func NewNode(ctx context.Context, c client.WithWatch, cc cache.Cache, o NodeOptions) (*Node, error) {
-	if o.Host == nil {
-		o.Host = c
-	}
 	n := &Node{opts: o, client: c, cache: cc, addrs: unprivileged}
 	if o.Isolated {
 		n.addrs = privileged
@@ -95,6 +93,9 @@ func NewNode(ctx context.Context, c client.WithWatch, cc cache.Cache, o NodeOpti
 		Listen: net.JoinHostPort(ip.String(), "0"), ClientCA: o.ClientCA, Pods: o.Pods,
 		ClusterDNS: []string{n.addrs.dns.String()}, ClusterDomain: domain, Logger: o.Logger.WithName("kubelet"),
 		Simulated: o.Runtime == "fake",
+	}
+	if o.ServingCert != nil {
+		ko.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: o.ServingCert}
 	}
 	if n.kubelet, err = kubelet.New(c, cc, rt, images, ko); err != nil {
 		return nil, errors.Join(fmt.Errorf("node %s: %w", o.Name, err), n.close(ctx))
@@ -206,7 +207,7 @@ func (n *Node) runServices(ctx context.Context) error {
 
 // serveDNS goes without, and says so, where port 53 isn't to be had.
 func (n *Node) serveDNS(ctx context.Context, at netip.AddrPort) error {
-	err := runDNS(ctx, n.opts.Host, n.cache, n.opts.Name, at, n.addrs.dns, n.opts.Logger.WithName("dns"))
+	err := runDNS(ctx, n.client, n.cache, n.opts.Name, at, n.addrs.dns, n.opts.Logger.WithName("dns"))
 	if err != nil && ctx.Err() == nil {
 		n.opts.Logger.Info("pods can't resolve the cluster's names", "reason", err.Error())
 		<-ctx.Done()

@@ -68,7 +68,7 @@ func TestHosts(t *testing.T) {
 	c := startOn(t, "10.77.0.1", "-nodes", "0", "-listen", "10.77.0.1:0", "-node-monitor-grace-period", "15s")
 	node := binary(t, "node")
 	for i, h := range hosts {
-		cmd := exec.Command(node, "-kubeconfig", filepath.Join(c.dir, "data", "kubeconfig"), "-name", fmt.Sprint("worker-", i), "-ip", h.ip, "-data-dir", filepath.Join(c.dir, "worker", fmt.Sprint(i)))
+		cmd := exec.Command(node, "-kubeconfig", filepath.Join(c.dir, "data", "join.kubeconfig"), "-name", fmt.Sprint("worker-", i), "-ip", h.ip, "-data-dir", filepath.Join(c.dir, "worker", fmt.Sprint(i)))
 		cmd.Stderr = c.log
 		if err := h.on(t, cmd); err != nil {
 			t.Fatal(err)
@@ -76,6 +76,7 @@ func TestHosts(t *testing.T) {
 		t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
 		c.wait(fmt.Sprint("node/worker-", i), "condition=Ready")
 	}
+	c.identities(t)
 	c.in(t, strings.ReplaceAll(spread, "IMAGE", c.image), "apply -f -", "created")
 	c.k(t, "rollout status deploy/web --timeout=60s", "successfully rolled out")
 	pods := strings.Fields(c.k(t, `get pods -l app=web -o jsonpath={range.items[*]}{.metadata.name},{.spec.nodeName},{.status.podIP}{"\n"}{end}`))
@@ -113,6 +114,36 @@ func TestHosts(t *testing.T) {
 	})
 	c.k(t, "delete deploy web", "deleted") // while there are nodes to end its pods
 	c.k(t, "wait pod -l app=web --for=delete --timeout=60s")
+}
+
+// identities shows that the nodes are known by certificates that the cluster signed for them, and what they may not do.
+func (c *cluster) identities(t *testing.T) {
+	t.Helper()
+	c.fails(t, "", "get pods --kubeconfig="+filepath.Join(c.dir, "data", "join.kubeconfig"), `User "system:bootstrap:keelson" cannot list resource "pods"`)
+	out := c.k(t, `get csr -o jsonpath={range.items[*]}{.spec.signerName},{.spec.username},{.status.conditions[*].type}{"\n"}{end}`)
+	for _, want := range []string{
+		"kubernetes.io/kube-apiserver-client-kubelet,system:bootstrap:keelson,Approved", "kubernetes.io/kubelet-serving,system:node:worker-0,Approved",
+		"kubernetes.io/kubelet-serving,system:node:worker-1,Approved",
+	} {
+		if err := contains(out, want); err != nil {
+			t.Error(err)
+		}
+	}
+	cert := filepath.Join(c.dir, "worker/0/pki/kubelet-client-current.pem")
+	ca := filepath.Join(c.dir, "ca.pem")
+	if err := os.WriteFile(ca, []byte(c.k(t, "get cm kube-root-ca.crt -o jsonpath={.data.ca\\.crt}")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	as := " --kubeconfig=/dev/null --client-certificate=" + cert + " --client-key=" + cert + " --certificate-authority=" + ca + " --server=" +
+		c.k(t, "config view -o jsonpath={.clusters[0].cluster.server}")
+	c.k(t, "auth whoami"+as, "system:node:worker-0", "system:nodes")
+	c.fails(t, "", "label node worker-1 stolen=yes"+as, `node "worker-0" is not allowed to modify node "worker-1"`)
+	c.fails(t, "", "taint node worker-0 free=yes:NoSchedule"+as, `node "worker-0" is not allowed to modify taints`)
+	c.fails(t, "", "create ns mine"+as, `User "system:node:worker-0" cannot create resource "namespaces"`)
+	// The API server verified the kubelets, whose own authority it does not ask about.
+	for _, node := range []string{"worker-0", "worker-1"} {
+		c.k(t, "get --raw /api/v1/nodes/"+node+"/proxy/healthz", "ok")
+	}
 }
 
 func newHost(t *testing.T, i int) *host {
