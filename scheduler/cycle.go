@@ -136,6 +136,9 @@ func (s *Scheduler) step() (o outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.opts.Clock.Now()
+	for _, uid := range s.activations.take() {
+		s.queue.force(uid, now)
+	}
 	done, next := s.permits.take(now)
 	if done != nil {
 		return s.permitted(done, now)

@@ -217,6 +217,8 @@ type Handle struct {
 	Clock    clock.Clock
 	// Waiting are the pods that PermitPlugins told to wait.
 	Waiting WaitingPods
+	// Activate has a pod tried now that was put aside. It may be called at any time, by any plugin's method.
+	Activate func(uid types.UID)
 }
 
 // WaitingPods are those that PermitPlugins told to wait. Safe for concurrent use, but not from within a plugin's Reserve or Permit.

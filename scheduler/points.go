@@ -34,8 +34,18 @@ func (s Points) String() string {
 	return strings.Join(in, " ")
 }
 
+// Partial is implemented by plugins, such as wrappers, that have interfaces of which they don't always make use.
+type Partial interface {
+	Plugin
+	// Points are those at which the plugin is to be asked.
+	Points() Points
+}
+
 // PointsOf are those at which a plugin can be asked.
 func PointsOf(p Plugin) (s Points) {
+	if partial, ok := p.(Partial); ok {
+		return partial.Points()
+	}
 	add := func(can bool, at Points) {
 		if can {
 			s |= at
@@ -112,7 +122,9 @@ func (s *pluginState) leaveOut(except Points) {
 	if except.Has(AtScore) {
 		s.score, s.normalize = nil, nil
 	}
-	if s.cluster != nil && except&(AtPreFilter|AtFilter|AtScore) != 0 {
+	if at := AtPreFilter | AtFilter | AtScore; except.Has(at) {
+		s.cluster = nil
+	} else if s.cluster != nil && except&at != 0 {
 		s.cluster = without{s.cluster, except}
 	}
 	if except.Has(AtReserve) {

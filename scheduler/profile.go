@@ -60,7 +60,7 @@ func newPluginState(w Weighted) *pluginState {
 	if sc, ok := w.Plugin.(Scoped); ok {
 		s.scope = sc.Scope()
 	}
-	s.leaveOut(w.Except)
+	s.leaveOut(w.Except | ^PointsOf(w.Plugin))
 	return s
 }
 

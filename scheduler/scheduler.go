@@ -57,9 +57,10 @@ type Scheduler struct {
 	recorders map[string]record.EventRecorder
 	own       []*events.Recorder
 
-	mu     sync.Mutex
-	engine *Engine
-	queue  *queue
+	mu          sync.Mutex
+	engine      *Engine
+	queue       *queue
+	activations *activations
 	// outside speaks for the extenders in the engine.
 	outside *outside
 	// preempting are the pods whose victims are being removed; changes counts what happened in the cluster.
@@ -110,6 +111,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 		preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
 	}
 	s.permits = newPermits(s.kick)
+	s.activations = &activations{kick: s.kick}
 	if s.metrics, err = newMetrics(s, opts.Metrics); err != nil {
 		return nil, fmt.Errorf("scheduler: Options.Metrics: %w", err)
 	}
@@ -140,7 +142,7 @@ func (s *Scheduler) attach(p *profile) error {
 		if !ok {
 			continue
 		}
-		if err := a.Attach(Handle{Client: s.client, Cache: s.cache, Recorder: rec, Clock: s.opts.Clock, Waiting: s.permits}); err != nil {
+		if err := a.Attach(Handle{Client: s.client, Cache: s.cache, Recorder: rec, Clock: s.opts.Clock, Waiting: s.permits, Activate: s.activations.add}); err != nil {
 			return fmt.Errorf("scheduler: plugin %s: %w", w.name, err)
 		}
 	}
