@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 )
 
 // A snapshot is
@@ -36,6 +37,13 @@ type Advancer interface {
 	// Advance raises the newest revision to at least rev and compacts to it, so that no
 	// revision handed out before can be read or watched from. Nothing else changes.
 	Advance(ctx context.Context, rev int64) error
+}
+
+// AdvanceLimiter is an Advancer that cannot skip any number of revisions, or not in reasonable time.
+type AdvanceLimiter interface {
+	Advancer
+	// MaxAdvance is how many revisions Advance skips at most; more are ErrInvalid.
+	MaxAdvance() int64
 }
 
 // SnapshotInfo is what a snapshot holds.
@@ -244,7 +252,7 @@ func (in *snapshotReader) read(visit func(KV) error) (info SnapshotInfo, err err
 // RestoreOptions of Restore; the zero value is the default.
 type RestoreOptions struct {
 	// Skip is how far above the snapshot's revision the restored store continues: more than
-	// there have been commits since the snapshot was taken. 0 means 1,000,000,000.
+	// there have been commits since the snapshot was taken. 0 means 1,000,000,000, or a tenth of what an AdvanceLimiter can.
 	Skip int64
 	// KeepRevisions leaves the store at the revision that restoring leads to, as it has to be
 	// when it is no Advancer. Then clients that remember revisions have to be restarted:
@@ -265,8 +273,15 @@ func Restore(ctx context.Context, s Store, r io.Reader, opts RestoreOptions) (Sn
 	if opts.Skip < 0 {
 		return SnapshotInfo{}, fmt.Errorf("%w: restore: RestoreOptions.Skip is %d", ErrInvalid, opts.Skip)
 	}
+	limit := int64(math.MaxInt64)
+	if l, ok := s.(AdvanceLimiter); ok {
+		limit = l.MaxAdvance()
+	}
 	if opts.Skip == 0 {
-		opts.Skip = 1_000_000_000
+		opts.Skip = min(1_000_000_000, limit/10)
+	}
+	if opts.Skip > limit && !opts.KeepRevisions {
+		return SnapshotInfo{}, fmt.Errorf("%w: restore: RestoreOptions.Skip is %d, want at most %d for %T", ErrInvalid, opts.Skip, limit, s)
 	}
 	if err := mustBeEmpty(ctx, s, ""); err != nil {
 		return SnapshotInfo{}, fmt.Errorf("store: restore: %w", err)

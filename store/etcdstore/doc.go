@@ -17,6 +17,9 @@
 // the connection, a change of leader, and the loss of the member connected to, interrupt a watch
 // without a gap; the compaction of what it has not seen ends it with store.ErrCompacted.
 //
+// To restore a snapshot into an etcd, and have it go on above the revisions that were handed out before, is possible
+// within limits: each revision that is skipped takes a write of its own.
+//
 // etcd limits a transaction to 128 operations and 1.5 MiB by default; a commit beyond that is
 // store.ErrInvalid.
 package etcdstore

@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdstore"
@@ -22,6 +26,7 @@ import (
 // cluster is an etcd of three members.
 type cluster struct {
 	t       testing.TB
+	network *network
 	clients []url.URL
 	env     [][]string
 	servers []*server
@@ -29,13 +34,14 @@ type cluster struct {
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{t: t}
+	c := &cluster{t: t, network: newNetwork(t)}
 	var members []string
 	for i := range 3 {
-		peer, name := freeURL(t), fmt.Sprint("m", i)
+		name := fmt.Sprint("m", i)
+		peer, inside := c.network.proxy(i)
 		c.clients = append(c.clients, freeURL(t))
 		members = append(members, name+"="+peer.String())
-		c.env = append(c.env, []string{childEnv + "=" + t.TempDir(), "PEER_URL=" + peer.String(), "NAME=" + name})
+		c.env = append(c.env, []string{childEnv + "=" + t.TempDir(), "PEER_URL=" + peer.String(), "PEER_LISTEN_URL=" + inside.String(), "NAME=" + name})
 	}
 	for i := range c.env {
 		c.env[i] = append(c.env[i], "CLUSTER="+strings.Join(members, ","))
@@ -51,8 +57,21 @@ func startCluster(t testing.TB) *cluster {
 			t.Fatal(err)
 		}
 	}
+	c.network.learn(t.Context(), c)
 	return c
 }
+
+func (c *cluster) client() *clientv3.Client {
+	c.t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: c.endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return client
+}
+
+// hex is how etcd writes the ID of a member.
+func hex(id uint64) string { return strconv.FormatUint(id, 16) }
 
 func (c *cluster) endpoints() []string {
 	var out []string
@@ -62,26 +81,77 @@ func (c *cluster) endpoints() []string {
 	return out
 }
 
-// faults kills members and starts them again, and pauses them, one at a time, until ctx ends.
-func (c *cluster) faults(ctx context.Context) (n int) {
-	for ctx.Err() == nil {
-		i := rand.IntN(len(c.servers))
-		if n++; n%2 == 0 {
-			_ = c.servers[i].cmd.Process.Signal(syscall.SIGSTOP)
-			sleep(ctx, 900*time.Millisecond)
-			_ = c.servers[i].cmd.Process.Signal(syscall.SIGCONT)
-		} else {
-			c.servers[i].kill()
+// faults kills members and starts them again, pauses them, and cuts the network between them, until ctx ends.
+func (c *cluster) faults(ctx context.Context) (n map[string]int) {
+	n = map[string]int{}
+	kinds := []struct {
+		name string
+		do   func(member, other int)
+	}{
+		{"killed", func(member, _ int) {
+			c.servers[member].kill()
 			sleep(ctx, 300*time.Millisecond)
-			c.servers[i] = launch(c.t, c.clients[i], c.env[i]...)
-			if err := c.servers[i].ready(); err != nil {
-				c.t.Errorf("member %d: %v", i, err)
-				return n
+			c.servers[member] = launch(c.t, c.clients[member], c.env[member]...)
+			if err := c.servers[member].ready(); err != nil {
+				c.t.Errorf("member %d: %v", member, err)
+			}
+		}},
+		{"paused", func(member, _ int) {
+			_ = c.servers[member].cmd.Process.Signal(syscall.SIGSTOP)
+			sleep(ctx, 900*time.Millisecond)
+			_ = c.servers[member].cmd.Process.Signal(syscall.SIGCONT)
+		}},
+		{"isolated", func(member, _ int) {
+			for i := range c.servers {
+				c.network.cut(member, i)
+				c.network.cut(i, member)
+			}
+			sleep(ctx, 1200*time.Millisecond)
+		}},
+		{"link cut", func(member, other int) {
+			c.network.cut(member, other)
+			c.network.cut(other, member)
+			sleep(ctx, 1200*time.Millisecond)
+		}},
+		{"cut one way", func(member, other int) {
+			c.network.cut(member, other)
+			sleep(ctx, 1200*time.Millisecond)
+		}},
+		{"deaf", func(member, _ int) { // it sends, and hears nothing
+			for i := range c.servers {
+				c.network.cut(i, member)
+			}
+			sleep(ctx, 1200*time.Millisecond)
+		}},
+	}
+	for i := 0; ctx.Err() == nil && !c.t.Failed(); i++ {
+		kind, member := kinds[i%len(kinds)], rand.IntN(len(c.servers))
+		if kind.name != "killed" {
+			if leader := c.leader(ctx); leader >= 0 && rand.IntN(3) > 0 {
+				member = leader // it is the one that matters
 			}
 		}
-		sleep(ctx, 500*time.Millisecond)
+		kind.do(member, (member+1+rand.IntN(2))%len(c.servers))
+		c.network.heal()
+		n[kind.name]++
+		sleep(ctx, 400*time.Millisecond)
 	}
 	return n
+}
+
+// leader returns the member that says that it leads, -1 if none does at once.
+func (c *cluster) leader(ctx context.Context) int {
+	client := c.client()
+	defer client.Close()
+	for i, endpoint := range c.endpoints() {
+		attempt, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		st, err := client.Status(attempt, endpoint)
+		cancel()
+		if err == nil && st.Leader == st.Header.MemberId {
+			return i
+		}
+	}
+	return -1
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -91,17 +161,17 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Clients work on a cluster whose members are killed and paused. What they see is linearizable,
+// Clients work on a cluster whose members are killed and paused, and cannot always hear each other. What they see is linearizable,
 // and a watcher's view, folded, is what the store has in the end.
 func TestClusterWithFaults(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 15 seconds")
+		t.Skip("takes 30 seconds")
 	}
 	c := startCluster(t)
 	var rec storetest.Recorder
 	unknown := 0
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 24*time.Second)
 	defer cancel()
 	watched, err := etcdstore.New(t.Context(), c.endpoints(), etcdstore.Options{Prefix: "/t/", KeepAlive: time.Second})
 	if err != nil {
@@ -144,7 +214,7 @@ func TestClusterWithFaults(t *testing.T) {
 	if err := storetest.Linearizable(history); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d operations, %d of unknown outcome, %d faults", len(history), unknown, faults)
+	t.Logf("%d operations, %d of unknown outcome, faults: %v", len(history), unknown, faults)
 
 	end, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdstore"
+	"github.com/keelson/keelson/store/memstore"
 	"github.com/keelson/keelson/store/storetest"
 )
 
@@ -286,6 +288,79 @@ func TestAuthentication(t *testing.T) {
 	if s, err := etcdstore.New(ctx, []string{endpoint}, etcdstore.Options{Username: "app", Password: "word", Prefix: "/forbidden/"}); err == nil {
 		s.Close()
 		t.Error("a prefix without permission is accepted")
+	}
+}
+
+// A restored etcd goes on above the revisions of the snapshot's store, none of which it can be asked for.
+func TestRestore(t *testing.T) {
+	from, err := memstore.New(memstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	ctx := t.Context()
+	for i := range 500 {
+		if _, err := from.Commit(ctx, store.Put(fmt.Sprint("k", i%250), []byte(fmt.Sprint(i)), store.Any())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var snapshot bytes.Buffer
+	if _, err := store.Snapshot(ctx, from, &snapshot, nil); err != nil {
+		t.Fatal(err)
+	}
+	e := startEtcd(t, t.TempDir(), freeURL(t))
+	to := connect(t, e.url.String(), etcdstore.Options{Prefix: "/restored/"})
+	if _, err := store.Restore(ctx, to, bytes.NewReader(snapshot.Bytes()), store.RestoreOptions{Skip: 1 << 40}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("to skip more revisions than etcd can in years: %v", err)
+	}
+	info, err := store.Restore(ctx, to, bytes.NewReader(snapshot.Bytes()), store.RestoreOptions{Skip: 3000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	current, compacted, err := to.Revision(ctx)
+	if err != nil || compacted < info.Revision+3000 || current < compacted {
+		t.Errorf("revision %d, compacted to %d, %v; want both above %d", current, compacted, err, info.Revision+3000)
+	}
+	if n, err := store.Compare(ctx, from, to, ""); err != nil || n != 250 {
+		t.Errorf("%d keys are the same, %v", n, err)
+	}
+	for _, old := range []int64{2, info.Revision, info.Revision + 2999} {
+		if _, err := to.Get(ctx, "k1", old); !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("a read at %d: %v", old, err)
+		}
+		w, err := to.Watch(ctx, store.WatchOptions{After: old})
+		if err == nil {
+			_, err = w.Next(ctx)
+			w.Close()
+		}
+		if !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("a watch after %d: %v", old, err)
+		}
+	}
+	// At the compacted revision itself both work.
+	if res, err := to.Get(ctx, "k1", compacted); err != nil || res.KV == nil {
+		t.Errorf("a read at the compacted revision: %+v, %v", res, err)
+	}
+	w, err := to.Watch(ctx, store.WatchOptions{After: compacted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	rev, err := to.Commit(ctx, store.Put("k1", nil, store.Present()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, err := w.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Events) > 0 {
+			if b.Events[0].KV.ModRevision != rev || b.Events[0].Prev == nil || string(b.Events[0].Prev.Value) != "251" {
+				t.Errorf("the first event after the compacted revision is %+v", b.Events[0])
+			}
+			break
+		}
 	}
 }
 

@@ -44,6 +44,9 @@ func child(dir string) error {
 	cfg.UnsafeNoFsync = true // what is tested here is the client, and the power stays on
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = parse("CLIENT_URL"), parse("CLIENT_URL")
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = parse("PEER_URL"), parse("PEER_URL")
+	if os.Getenv("PEER_LISTEN_URL") != "" {
+		cfg.ListenPeerUrls = parse("PEER_LISTEN_URL")
+	}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	if cluster := os.Getenv("CLUSTER"); cluster != "" {
 		cfg.Name, cfg.InitialCluster = os.Getenv("NAME"), cluster
