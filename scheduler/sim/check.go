@@ -38,8 +38,17 @@ func (c *checker) all() error {
 		}
 	}
 	gangs := map[*gang]bool{}
+	tried := map[*shape]bool{} // of which at least one is in the queue
+	for _, p := range s.waiting {
+		tried[p.shape] = true
+	}
 	for _, p := range s.pods {
-		if p.node == nil && p.spod != nil {
+		if p.parked {
+			waiting++
+			if p.node != nil || p.spod != nil || !tried[p.shape] {
+				return fmt.Errorf("%s is in line, and not, or behind nobody", p.key)
+			}
+		} else if p.node == nil && p.spod != nil {
 			waiting++
 			if s.waiting[p.spod] != p {
 				return fmt.Errorf("%s waits, but is lost", p.key)
@@ -50,9 +59,9 @@ func (c *checker) all() error {
 		}
 	}
 	m := s.metrics
-	if placed != m.running || waiting != m.pending || waiting != s.queue.Len() || placed+waiting+m.delayed != len(s.pods) || m.submitted != m.ended+len(s.pods) {
-		return fmt.Errorf("pods don't add up: %d submitted, %d ended, %d exist, %d placed (%d counted), %d wait (%d counted, %d in the queue), %d delayed",
-			m.submitted, m.ended, len(s.pods), placed, m.running, waiting, m.pending, s.queue.Len(), m.delayed)
+	if placed != m.running || waiting != m.pending || waiting != s.queue.Len()+s.parked || placed+waiting+m.delayed != len(s.pods) || m.submitted != m.ended+len(s.pods) {
+		return fmt.Errorf("pods don't add up: %d submitted, %d ended, %d exist, %d placed (%d counted), %d wait (%d counted, %d in the queue, %d in line), %d delayed",
+			m.submitted, m.ended, len(s.pods), placed, m.running, waiting, m.pending, s.queue.Len(), s.parked, m.delayed)
 	}
 	for g := range gangs {
 		if err := g.check(); err != nil {

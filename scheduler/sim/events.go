@@ -102,16 +102,6 @@ func (s *Simulation) submit(e *Event) error {
 	return nil
 }
 
-// enqueue brings a pod before the scheduler. Of a gang the first of its waiting pods stands for all.
-func (s *Simulation) enqueue(p *pod) {
-	s.instantiate(p)
-	p.arrived = s.now
-	s.waiting[p.spod] = p
-	s.metrics.pending++
-	s.log.pod("submit", p)
-	s.queue.Add(p.spod, instant(s.now))
-}
-
 // addNode adds a node or replaces its object.
 func (s *Simulation) addNode(obj *corev1.Node) {
 	n := s.nodes[obj.Name]
@@ -229,9 +219,13 @@ func (s *Simulation) end(p *pod) {
 	switch {
 	case p.node != nil:
 		s.release(p)
+	case p.parked:
+		s.unpark(p)
+		s.metrics.pending--
 	case p.spod != nil:
 		s.unqueue(p)
 		s.metrics.pending--
+		s.passed(p)
 	default:
 		s.metrics.delayed--
 	}

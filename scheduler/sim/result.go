@@ -43,6 +43,8 @@ type Summary struct {
 type Waits struct {
 	Count                     int
 	Mean, P50, P90, P99, Most time.Duration
+	// Percentiles are 101: from the shortest to the longest.
+	Percentiles []time.Duration
 }
 
 // PriorityWaits are the waiting times of the pods of one priority.
@@ -99,20 +101,16 @@ func waitsOf(all []time.Duration) (w Waits) {
 	}
 	at := func(q float64) time.Duration { return all[int(q*float64(w.Count-1))] }
 	w.Mean, w.P50, w.P90, w.P99, w.Most = time.Duration(sum/float64(w.Count)), at(0.5), at(0.9), at(0.99), at(1)
+	for i := range 101 {
+		w.Percentiles = append(w.Percentiles, at(float64(i)/100))
+	}
 	return w
 }
 
 // WriteCSV writes the samples of one or more runs, one line each, times in seconds.
 func WriteCSV(w io.Writer, results ...*Result) error {
 	out := csv.NewWriter(w)
-	var resources []corev1.ResourceName
-	for _, r := range results {
-		for _, name := range r.Resources {
-			if !slices.Contains(resources, name) {
-				resources = append(resources, name)
-			}
-		}
-	}
+	resources := resourcesOf(results)
 	head := []string{"policy", "time", "nodes", "pending", "running", "placed", "mean_wait", "max_wait", "finished", "evicted", "preempted"}
 	for _, kind := range []string{"utilization", "fragmentation", "skew", "zone_skew"} {
 		for _, name := range resources {

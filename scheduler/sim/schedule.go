@@ -15,14 +15,17 @@ func (s *Simulation) schedule() error {
 		if !ok {
 			return nil
 		}
-		if s.opts.DecisionTime > 0 {
-			s.busy = s.now + s.opts.DecisionTime
-		}
 		p := s.waiting[a.Pod]
 		if p == nil {
 			return fmt.Errorf("%s/%s was in the queue, but does not wait", a.Pod.Object.Namespace, a.Pod.Object.Name)
 		}
+		if s.overtaken(p) {
+			continue
+		}
 		s.metrics.decisions++
+		if s.opts.DecisionTime > 0 {
+			s.busy = s.now + s.opts.DecisionTime
+		}
 		d := s.engine.Schedule(p.spod)
 		if d.Fits() {
 			if err := s.place(p, &d, a.Number); err != nil {
@@ -32,6 +35,7 @@ func (s *Simulation) schedule() error {
 		}
 		s.queue.Fail(a, d.Plugins, instant(s.now))
 		s.makeRoom(p, &d)
+		s.failed(p)
 	}
 	return nil
 }
@@ -64,5 +68,6 @@ func (s *Simulation) place(p *pod, d *scheduler.Decision, attempt int) error {
 		s.plan(s.opts.StartDelay+p.Run, finish, p)
 	}
 	s.queue.Changed(scheduler.ClusterChange{AssignedPod: p.spod}, instant(s.now))
+	s.passed(p)
 	return nil
 }

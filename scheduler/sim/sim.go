@@ -30,6 +30,9 @@ type Options struct {
 	GracePeriod time.Duration
 	// ResubmitDelay passes before a pod that was lost, evicted or preempted, or that failed, comes again.
 	ResubmitDelay time.Duration
+	// NoLines has every pending pod tried by itself, as in a live cluster. By default pods of the same template stand in line behind the first of them that
+	// fits nowhere, which is much faster when many wait.
+	NoLines bool
 	// Interval between the samples of Result.Samples. Default 5 minutes.
 	Interval time.Duration
 	// Log receives one line for each thing that happens; the same options and workload give the same bytes. Nil for none.
@@ -102,6 +105,7 @@ type Simulation struct {
 	pods      map[string]*pod
 	waiting   map[*scheduler.Pod]*pod
 	placed    map[types.UID]*pod
+	parked    int // pods in lines
 	metrics   *metrics
 }
 

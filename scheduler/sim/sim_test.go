@@ -125,7 +125,7 @@ func TestInvariants(t *testing.T) {
 		opts := sim.Options{Check: true, Engine: scheduler.EngineOptions{Seed: seed + 1}}
 		if seed%2 == 1 {
 			opts.DecisionTime, opts.StartDelay, opts.ResubmitDelay = 700*time.Millisecond, time.Second, 3*time.Second
-			opts.GracePeriod = 5 * time.Second
+			opts.GracePeriod, opts.NoLines = 5*time.Second, seed%4 == 1
 		}
 		r, err := run(t, random(seed, 300), opts)
 		if err != nil {

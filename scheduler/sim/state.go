@@ -29,6 +29,7 @@ type pod struct {
 	failures int
 	// ending: it was preempted, and is given time to end.
 	ending  bool
+	parked  bool   // in line
 	message string // why it waits, as logged last
 }
 
@@ -47,6 +48,10 @@ type shape struct {
 	requests []int64 // by resource column
 	live     int
 	seen     int
+	// first fits nowhere at the moment; those that came after it stand in line, from head on.
+	first *pod
+	line  []*pod
+	head  int
 }
 
 // node is a node of the cluster, failed ones included.
@@ -113,7 +118,6 @@ func (s *Simulation) instantiate(p *pod) {
 	spod := *p.shape.proto
 	spod.Object = &obj
 	p.spod = &spod
-	p.life++
 }
 
 // column is a resource's index in all slices by resource, given in the order in which resources are first seen.
