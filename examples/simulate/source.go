@@ -61,7 +61,9 @@ func (s source) fromTrace() (w sim.Workload, err error) {
 	var read func() (sim.Workload, error)
 	switch format {
 	case "csv":
-		read = func() (sim.Workload, error) { return trace.ReadCSV(trace.CSVFile{Source: trace.File(path), Window: window}) }
+		read = func() (sim.Workload, error) {
+			return trace.ReadCSV(trace.CSVFile{Source: trace.File(path), Window: window})
+		}
 	case "borg":
 		f := trace.BorgFiles{Machines: table("machine_events"), Instances: table("instance_events"), Collections: optional("collection_events"), Window: window}
 		read = func() (sim.Workload, error) { return trace.ReadBorg(f) }
