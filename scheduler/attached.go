@@ -27,6 +27,18 @@ type DriverNodes struct {
 	Limit []int32
 	// Installed is set for nodes whose CSINode has the driver.
 	Installed []bool
+	// Limited is how many nodes have a limit.
+	Limited int
+}
+
+func (d *DriverNodes) limit(slot int, n int32) {
+	if d.Limit[slot] >= 0 {
+		d.Limited--
+	}
+	if n >= 0 {
+		d.Limited++
+	}
+	d.Limit[slot] = n
 }
 
 // attached counts volumes by driver and node.
@@ -242,6 +254,7 @@ func (a *attached) again(v *View, key string) {
 		slot := a.pods[uid].slot
 		a.detach(uid)
 		a.attach(v, p, slot)
+		v.touch(slot)
 	}
 }
 
@@ -299,15 +312,17 @@ func (a *attached) classSet(v *View, name string) {
 }
 
 // limitsSet is told of each change of a CSINode; obj is nil for one that is gone.
-func (a *attached) limitsSet(node string, obj *storagev1.CSINode) {
+func (a *attached) limitsSet(v *View, node string, obj *storagev1.CSINode) {
 	slot, ok := a.slots[node]
 	if !ok {
 		return
 	}
 	for _, d := range a.drivers {
 		d.grow(slot + 1)
-		d.Limit[slot], d.Installed[slot] = -1, false
+		d.limit(slot, -1)
+		d.Installed[slot] = false
 	}
+	v.touch(slot)
 	if obj == nil {
 		return
 	}
@@ -316,7 +331,7 @@ func (a *attached) limitsSet(node string, obj *storagev1.CSINode) {
 		d := a.driver(from.Name, slot)
 		d.Installed[slot] = true
 		if from.Allocatable != nil && from.Allocatable.Count != nil {
-			d.Limit[slot] = *from.Allocatable.Count
+			d.limit(slot, *from.Allocatable.Count)
 		}
 	}
 }
@@ -335,7 +350,7 @@ func (a *attached) nodeSet(v *View, slot int, n *Node) {
 		return
 	}
 	if was != "" {
-		a.limitsSet(was, nil)
+		a.limitsSet(v, was, nil)
 		for _, vol := range a.on[was] {
 			a.use(vol, slot, 0, -1)
 		}
@@ -344,7 +359,7 @@ func (a *attached) nodeSet(v *View, slot int, n *Node) {
 	a.names[slot] = name
 	if name != "" {
 		a.slots[name] = slot
-		a.limitsSet(name, v.storage.csiNodes[name])
+		a.limitsSet(v, name, v.storage.csiNodes[name])
 		for _, vol := range a.on[name] {
 			a.use(vol, slot, 0, 1)
 		}
@@ -358,6 +373,7 @@ func (a *attached) attachmentSet(v *View, name string, obj *storagev1.VolumeAtta
 			deleteNested(a.on, old.Spec.NodeName, name)
 			if slot, ok := a.slots[old.Spec.NodeName]; ok {
 				a.use(vol, slot, 0, -1)
+				v.touch(slot)
 			}
 		}
 	}
@@ -377,5 +393,13 @@ func (a *attached) attachmentSet(v *View, name string, obj *storagev1.VolumeAtta
 	putNested(a.on, obj.Spec.NodeName, name, vol)
 	if slot, ok := a.slots[obj.Spec.NodeName]; ok {
 		a.use(vol, slot, 0, 1)
+		v.touch(slot)
+	}
+}
+
+// touch says that what is known of a node changed, though neither its object did nor its pods.
+func (v *View) touch(slot int) {
+	if v.engine != nil { // a fork isn't complete yet
+		v.engine.log.add(slot, false)
 	}
 }

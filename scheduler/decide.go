@@ -451,6 +451,25 @@ func zeroed(buf []int64, n int) []int64 {
 	return buf
 }
 
+// rejectedBefore asks the plugins that come before the named one about a node.
+func rejectedBefore(js []judged, plugin string, n *Node) *Rejection {
+	for i := range js {
+		if js[i].p.name == plugin {
+			return nil
+		}
+		if js[i].Filter == nil {
+			continue
+		}
+		if r := js[i].Filter(n); r != nil {
+			if r.Plugin == "" {
+				r.Plugin = js[i].p.name
+			}
+			return r
+		}
+	}
+	return nil
+}
+
 // explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.
 func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
 	b := &e.ballot
@@ -465,6 +484,8 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 			if r = b.overrides[int32(slot)]; r == nil {
 				if r = b.refused[x.class[slot]]; r == nil {
 					r = e.uncached(prof, pod, n, js)
+				} else if first := rejectedBefore(js, r.Plugin, n); first != nil {
+					r = first
 				}
 			}
 			plugins[r.Plugin]++

@@ -460,7 +460,7 @@ func TestVolumesAgainstReference(t *testing.T) {
 				h.engine = e.Fork()
 				e = h.engine
 			}
-			h.check(t)
+			h.check(t, p)
 		}
 	}
 	if decisions < 5000 || fits < decisions/8 {
@@ -476,8 +476,8 @@ type volumeHistory struct {
 	versions int
 }
 
-// check holds what must always hold: no limit is exceeded by what was placed, and no claim for one pod has two.
-func (h *volumeHistory) check(t *testing.T) {
+// check holds what must hold once a pod is placed: no claim has two volumes, and one for one pod has no other.
+func (h *volumeHistory) check(t *testing.T, placed *corev1.Pod) {
 	t.Helper()
 	by := map[string]string{}
 	for _, pv := range h.world.volumes {
@@ -488,8 +488,8 @@ func (h *volumeHistory) check(t *testing.T) {
 			by[ref.Name] = pv.Name
 		}
 	}
-	for name, c := range h.world.claims {
-		if c.Spec.AccessModes[0] == corev1.ReadWriteOncePod && h.world.users(name) > 1 {
+	for _, name := range claimNames(placed) {
+		if c := h.world.claims[name]; c.Spec.AccessModes[0] == corev1.ReadWriteOncePod && h.world.users(name) > 1 {
 			t.Fatalf("claim %s is used by %d pods", name, h.world.users(name))
 		}
 	}

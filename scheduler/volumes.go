@@ -136,14 +136,14 @@ func (e *Engine) DeleteStorageClass(name string) {
 func (e *Engine) SetCSINode(obj *storagev1.CSINode) ClusterChange {
 	old := e.view.storage.csiNodes[obj.Name]
 	e.view.storage.csiNodes[obj.Name] = obj
-	e.view.attached.limitsSet(obj.Name, obj)
+	e.view.attached.limitsSet(e.view, obj.Name, obj)
 	return ClusterChange{CSINode: obj, OldCSINode: old}
 }
 
 // DeleteCSINode forgets a CSINode.
 func (e *Engine) DeleteCSINode(name string) {
 	delete(e.view.storage.csiNodes, name)
-	e.view.attached.limitsSet(name, nil)
+	e.view.attached.limitsSet(e.view, name, nil)
 }
 
 // SetCSIDriver adds or replaces a CSIDriver and returns the change, for Hinters.

@@ -55,8 +55,13 @@ func (NodeVolumeLimits) Prepare(pod *scheduler.Pod, view *scheduler.View) (j sch
 		j.Filter = func(*scheduler.Node) *scheduler.Rejection { return r }
 		return j, nil
 	}
-	if drivers := byDriver(view, volumes); len(drivers) > 0 {
+	drivers := byDriver(view, volumes)
+	switch {
+	case len(drivers) == 0:
+	case slices.ContainsFunc(drivers, func(d *driverVolumes) bool { return len(d.used) > 0 }):
 		j.Filter = limitFilter(view, drivers)
+	default:
+		j.Domains = limitDomains(drivers)
 	}
 	return j, nil
 }
@@ -71,7 +76,7 @@ func byDriver(view *scheduler.View, volumes map[scheduler.CSIVolume]bool) []*dri
 			if obj := view.CSIDriver(v.Driver); obj != nil && obj.Spec.PreventPodSchedulingIfMissing != nil {
 				d.must = *obj.Spec.PreventPodSchedulingIfMissing
 			}
-			if d.nodes == nil && !d.must {
+			if (d.nodes == nil || d.nodes.Limited == 0) && !d.must {
 				continue
 			}
 			all[v.Driver] = d
@@ -88,13 +93,57 @@ func byDriver(view *scheduler.View, volumes map[scheduler.CSIVolume]bool) []*dri
 	return out
 }
 
+func tooMany() *scheduler.Rejection { return scheduler.RejectFull("node(s) exceed max volume count") }
+
+func notThere(driver string) *scheduler.Rejection {
+	return scheduler.RejectFull(driver + " CSI driver is not installed on the node")
+}
+
+// limitDomains tells nodes apart by the room that they have left. It serves where none of the volumes is on a node already.
+func limitDomains(drivers []*driverVolumes) *scheduler.DomainJudgement {
+	j := &scheduler.DomainJudgement{}
+	var id []byte
+	for _, d := range drivers {
+		nodes := d.nodes
+		if nodes == nil {
+			nodes = &scheduler.DriverNodes{}
+		}
+		id = appendStrings(id, d.name)
+		j.Sums = append(j.Sums, scheduler.DomainSum{Amount: func(n *scheduler.Node) (int64, bool) {
+			slot := n.Index()
+			if slot >= len(nodes.Limit) || nodes.Limit[slot] < 0 {
+				return 0, false
+			}
+			return int64(nodes.Limit[slot] - nodes.Attached[slot]), true
+		}}, scheduler.DomainSum{Amount: func(n *scheduler.Node) (int64, bool) {
+			slot := n.Index()
+			return 0, slot < len(nodes.Installed) && nodes.Installed[slot]
+		}})
+	}
+	j.ID = "volume limits " + string(id)
+	j.Filter = func(p *scheduler.Place) *scheduler.Rejection {
+		for i, d := range drivers {
+			if _, installed := p.Sum(2*i + 1); d.must && !installed {
+				return notThere(d.name)
+			}
+		}
+		for i, d := range drivers {
+			if room, limited := p.Sum(2 * i); limited && room < int64(d.volumes) {
+				return tooMany()
+			}
+		}
+		return nil
+	}
+	return j
+}
+
 func limitFilter(view *scheduler.View, drivers []*driverVolumes) func(*scheduler.Node) *scheduler.Rejection {
-	full := scheduler.RejectFull("node(s) exceed max volume count")
+	full := tooMany()
 	return func(n *scheduler.Node) *scheduler.Rejection {
 		slot := n.Index()
 		for _, d := range drivers {
 			if d.must && (d.nodes == nil || !d.nodes.Installed[slot]) {
-				return scheduler.RejectFull(d.name + " CSI driver is not installed on the node")
+				return notThere(d.name)
 			}
 		}
 		for _, d := range drivers {
