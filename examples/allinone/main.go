@@ -80,6 +80,7 @@ func run(ctx context.Context, args []string) error {
 		NoScheduler: !*scheduler, NoControllers: !*controllers, NodeGracePeriod: *grace,
 		Logger: logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(-*verbose)})),
 	}
+	compose.LibrariesLog(o.Logger)
 	if *admissionOff != "" {
 		o.DisableAdmission = strings.Split(*admissionOff, ",")
 	}

@@ -8,9 +8,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,7 +16,6 @@ import (
 	"github.com/keelson/keelson/apiserver"
 	"github.com/keelson/keelson/examples/internal/compose"
 	"github.com/keelson/keelson/proxy"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 // printing is the backend.
@@ -43,21 +40,11 @@ func (p printing) Apply(ctx context.Context, c proxy.Change) error {
 func (printing) Close() error { return nil }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "customproxy:", err)
-		os.Exit(1)
-	}
+	compose.Main("customproxy", run)
 }
 
 func run(ctx context.Context) error {
-	s, err := memstore.New(memstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return compose.Demo(ctx, compose.Options{Store: s}, func(ctx context.Context, c *compose.Cluster) error {
+	return compose.Demo(ctx, compose.Options{}, func(ctx context.Context, c *compose.Cluster) error {
 		backend := printing{make(chan proxy.Change)}
 		cache := c.Server.Cache(apiserver.Admin)
 		p, err := proxy.New(cache, backend, proxy.Options{NodeName: "here"})

@@ -6,9 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,7 +16,6 @@ import (
 	"github.com/keelson/keelson/apiserver"
 	"github.com/keelson/keelson/controller"
 	"github.com/keelson/keelson/examples/internal/compose"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 // welcome is the reconciler; it would run in any controller-runtime manager too.
@@ -31,21 +28,11 @@ func (w welcome) Reconcile(ctx context.Context, r controller.Request) (controlle
 }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "customreconciler:", err)
-		os.Exit(1)
-	}
+	compose.Main("customreconciler", run)
 }
 
 func run(ctx context.Context) error {
-	s, err := memstore.New(memstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return compose.Demo(ctx, compose.Options{Store: s}, func(ctx context.Context, c *compose.Cluster) error {
+	return compose.Demo(ctx, compose.Options{}, func(ctx context.Context, c *compose.Cluster) error {
 		api, cache := c.Server.Client(apiserver.Admin), c.Server.Cache(apiserver.Admin)
 		runner, err := controller.New("welcome", api, cache, welcome{api}, controller.Options{Sources: []controller.Source{controller.For(&corev1.Namespace{})}})
 		if err != nil {

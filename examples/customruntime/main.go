@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +22,6 @@ import (
 	"github.com/keelson/keelson/examples/internal/compose"
 	"github.com/keelson/keelson/kubelet"
 	"github.com/keelson/keelson/kubelet/fakeruntime"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 // telling is the runtime.
@@ -36,26 +34,16 @@ func (t telling) CreateContainer(ctx context.Context, sandbox string, c *runtime
 }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "customruntime:", err)
-		os.Exit(1)
-	}
+	compose.Main("customruntime", run)
 }
 
 func run(ctx context.Context) error {
-	s, err := memstore.New(memstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
 	dir, err := os.MkdirTemp("", "keelson-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	return compose.Demo(ctx, compose.Options{Store: s}, func(ctx context.Context, c *compose.Cluster) error {
+	return compose.Demo(ctx, compose.Options{}, func(ctx context.Context, c *compose.Cluster) error {
 		fake, err := fakeruntime.New(fakeruntime.Options{})
 		if err != nil {
 			return err

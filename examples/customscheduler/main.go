@@ -6,8 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,7 +15,6 @@ import (
 	"github.com/keelson/keelson/examples/internal/compose"
 	"github.com/keelson/keelson/scheduler"
 	"github.com/keelson/keelson/scheduler/plugins"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 // SameRack is the rule.
@@ -35,22 +32,12 @@ func (SameRack) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Reje
 }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "customscheduler:", err)
-		os.Exit(1)
-	}
+	compose.Main("customscheduler", run)
 }
 
 func run(ctx context.Context) error {
-	s, err := memstore.New(memstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
 	profile := append(plugins.Default(), scheduler.Weighted{Plugin: SameRack{}})
-	return compose.Demo(ctx, compose.Options{Store: s, Nodes: 2, Runtime: "fake", Profile: profile}, func(ctx context.Context, c *compose.Cluster) error {
+	return compose.Demo(ctx, compose.Options{Nodes: 2, Runtime: "fake", Profile: profile}, func(ctx context.Context, c *compose.Cluster) error {
 		api := c.Server.Client(apiserver.Admin)
 		if err := compose.Label(ctx, api, "node-2", "rack", "b"); err != nil {
 			return err

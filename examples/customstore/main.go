@@ -8,9 +8,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,12 +35,7 @@ func (c *counting) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "customstore:", err)
-		os.Exit(1)
-	}
+	compose.Main("customstore", run)
 }
 
 func run(ctx context.Context) error {

@@ -73,6 +73,7 @@ func run(ctx context.Context, args []string) error {
 	config.QPS = -1 // the server bounds itself
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
 	ctrllog.SetLogger(log)
+	compose.LibrariesLog(log)
 	o := compose.NodeOptions{Name: *name, Runtime: *runtime, Proxy: *proxy, Overlay: *overlay, Logger: log, IP: netip.MustParseAddr("127.0.0.1")}
 	if o.Dir, err = filepath.Abs(*dir); err != nil {
 		return err

@@ -44,6 +44,7 @@ func main() {
 }
 
 func quickstart(ctx context.Context) (err error) {
+	compose.LibrariesLog(logr.Discard())
 	p := newProgress(os.Stdout)
 	dir, err := os.MkdirTemp("", "keelson-quickstart-")
 	if err != nil {

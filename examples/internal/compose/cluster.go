@@ -137,7 +137,7 @@ func (c *Cluster) work(ctx context.Context) error {
 	if err := letNodesJoin(ctx, c.Server.Client(master)); err != nil {
 		return err
 	}
-	if c.addrs() == privileged && c.opts.Runtime != "fake" {
+	if join := c.opts.Nodes == 0 && !c.opts.KillPods; c.isolated || join {
 		if err := serviceOfDNS(ctx, c.Server.Client(master), privileged.dns); err != nil {
 			return err
 		}

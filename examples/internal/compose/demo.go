@@ -3,16 +3,37 @@ package compose
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/store/memstore"
 )
 
-// Demo runs a cluster in a temporary directory for as long as use takes.
+// Main runs the main function of a demonstration, which has a minute.
+func Main(name string, run func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1) //nolint:gocritic // what is deferred ends with the process
+	}
+}
+
+// Demo runs a cluster in a temporary directory for as long as use takes, on a store in memory if it is given none.
 func Demo(ctx context.Context, o Options, use func(context.Context, *Cluster) error) (err error) {
+	if o.Store == nil {
+		s, err := memstore.New(memstore.Options{})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		o.Store = s
+	}
 	if o.Dir, err = os.MkdirTemp("", "keelson-"); err != nil {
 		return err
 	}

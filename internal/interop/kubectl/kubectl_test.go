@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/creack/pty"
 )
 
 const manifest = `
@@ -245,9 +243,11 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("exec -it", func(t *testing.T) {
-		out := interact(t, c, "echo in a terminal\nexit 0\n", "exec", "-it", "ticker", "--", "sh")
-		if err := contains(out, "in a terminal"); err != nil {
-			t.Error(err)
+		s := c.terminal(t, "true", "exec", "-it", "ticker", "--", "sh")
+		s.expect(t, "in a terminal", "echo in a terminal\n")
+		s.write(t, "exit 0\n")
+		if err := s.end(); err != nil {
+			t.Errorf("%v\n%s", err, s.shown())
 		}
 	})
 	t.Run("attach", func(t *testing.T) {
@@ -259,9 +259,12 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("run --rm -it", func(t *testing.T) {
-		out := interact(t, c, "echo alive\nexit 0\n", "run", "shell", "--rm", "-it", "--restart=Never", "--image="+c.image, "--command", "--", "sh")
-		if err := contains(out, "alive"); err != nil {
-			t.Error(err)
+		s := c.terminal(t, "true", "run", "shell", "--rm", "-it", "--restart=Never", "--image="+c.image, "--command", "--", "sh")
+		s.expect(t, "If you don't see a command prompt", "")
+		s.expect(t, "alive", "echo alive\n")
+		s.write(t, "exit 0\n")
+		if err := s.end(); err != nil {
+			t.Errorf("%v\n%s", err, s.shown())
 		}
 		c.fails(t, "", "get pod shell", "not found")
 	})
@@ -365,34 +368,4 @@ func TestKubectl(t *testing.T) {
 		c.k(t, "wait pod -l app=web --for=delete --timeout=60s")
 		c.k(t, "delete cm --all", "deleted")
 	})
-}
-
-// interact runs kubectl on a terminal, types and returns what was shown.
-func interact(t *testing.T, c *cluster, typed string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	cmd := c.command(ctx, args...)
-	tty, err := pty.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tty.Close()
-	var shown bytes.Buffer
-	done := make(chan struct{})
-	go func() { _, _ = io.Copy(&shown, tty); close(done) }()
-	// A line at a time, the first when there is somebody to read it.
-	time.Sleep(2 * time.Second)
-	for _, line := range strings.SplitAfter(typed, "\n") {
-		if _, err := io.WriteString(tty, line); err != nil {
-			break
-		}
-		time.Sleep(300 * time.Millisecond)
-	}
-	err = cmd.Wait()
-	<-done
-	if err != nil {
-		t.Errorf("kubectl %v: %v\n%s", args, err, &shown)
-	}
-	return shown.String()
 }

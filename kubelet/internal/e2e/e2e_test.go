@@ -279,7 +279,8 @@ func TestRealPods(t *testing.T) {
 	// The kubelet comes back: what runs is not touched.
 	m.stop()
 	m.kubelet()
-	time.Sleep(2 * time.Second)
+	m.create(pod("later", "trap")) // once this runs, the kubelet has long looked at what there was
+	m.wait("later", "running", phase(corev1.PodRunning))
 	after := m.wait("probed", "ready", ready)
 	if a, b := before.Status.ContainerStatuses[0], after.Status.ContainerStatuses[0]; a.ContainerID != b.ContainerID || b.RestartCount != 0 {
 		t.Errorf("before %+v\nafter %+v", a, b)
@@ -288,7 +289,7 @@ func TestRealPods(t *testing.T) {
 	// Deletion gives the process its time, and leaves nothing.
 	m.create(pod("trap", "trap"))
 	m.wait("trap", "running", phase(corev1.PodRunning))
-	for _, name := range []string{"trap", "probed", "env", "fail"} {
+	for _, name := range []string{"trap", "later", "probed", "env", "fail"} {
 		if err := m.client.Delete(m.ctx, m.get(name), client.GracePeriodSeconds(5)); err != nil {
 			t.Fatal(err)
 		}
