@@ -46,7 +46,7 @@ func (s *Server) bootstrap(ctx context.Context, advertise netip.AddrPort) error 
 			if !s.serves(&corev1.Namespace{}) || !s.serves(&rbacv1.ClusterRole{}) {
 				return nil
 			}
-			if err := rbac.Reconcile(ctx, c, rbac.BootstrapPolicy(rbac.BootstrapOptions{NodesByRole: true})); err != nil {
+			if err := rbac.Reconcile(ctx, c, rbac.BootstrapPolicy(rbac.BootstrapOptions{})); err != nil {
 				return err
 			}
 			return s.rbac.WaitReady(ctx)

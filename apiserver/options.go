@@ -55,6 +55,10 @@ type Options struct {
 	// ClusterDomain is the suffix of Services' names. Default cluster.local.
 	ClusterDomain string
 
+	// Enforced names resources that something beside Keelson acts on: "networkpolicies", "horizontalpodautoscalers". Without it,
+	// clients that write them are warned that nothing does.
+	Enforced []string
+
 	// Groups are served beside those of DefaultGroups; one of the same name replaces it.
 	Groups []kind.Group
 	// Admission plugins run after those of package admission. DisableAdmission and EnableAdmission switch plugins by name
@@ -141,6 +145,11 @@ func (o Options) validate() error {
 	}
 	if o.NodePorts.First < 1 || o.NodePorts.Last > 65535 || o.NodePorts.First > o.NodePorts.Last {
 		return bad("NodePorts", o.NodePorts, "a range within 1 to 65535")
+	}
+	for _, r := range o.Enforced {
+		if _, ok := unenforced()[r]; !ok {
+			return bad("Enforced", r, `"networkpolicies" or "horizontalpodautoscalers"`)
+		}
 	}
 	if o.AdvertisePort < 0 || o.AdvertisePort > 65535 {
 		return bad("AdvertisePort", o.AdvertisePort, "a port")

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -19,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/apiserver/auth/ca"
+	"github.com/keelson/keelson/apiserver/auth/node"
 	"github.com/keelson/keelson/apiserver/auth/rbac"
 	"github.com/keelson/keelson/apiserver/auth/tokens"
 	"github.com/keelson/keelson/apiserver/internal/connect"
@@ -40,7 +43,8 @@ type Server struct {
 	// tokenAuthenticator knows static and service-account tokens.
 	tokenAuthenticator authenticator.Token
 	authorizer         authorizer.Authorizer
-	rbac               *rbac.Authorizer // nil if Options has another authorizer
+	rbac               *rbac.Authorizer // nil if Options has another authorizer, as is node
+	node               *node.Authorizer
 	core               *core.Core
 	connector          *connect.Connector
 	handler            *httpapi.Handler
@@ -97,7 +101,10 @@ func (s *Server) initAuthorization() (err error) {
 	if s.rbac, err = rbac.New(rbac.Options{Logger: s.opts.Logger.WithName("rbac")}); err != nil {
 		return err
 	}
-	s.authorizer = privileged{s.rbac}
+	if s.node, err = node.New(node.Options{}); err != nil {
+		return err
+	}
+	s.authorizer = privileged{nodeAndRBAC{s.node, s.rbac}}
 	return nil
 }
 
@@ -220,7 +227,7 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// followPolicy keeps the authorizer up to date with the roles and bindings in the store.
+// followPolicy keeps the authorizers up to date with the roles and bindings, and with what the pods of nodes use.
 func (s *Server) followPolicy(ctx context.Context) error {
 	if err := s.core.WaitReady(ctx); err != nil {
 		return err
@@ -229,6 +236,9 @@ func (s *Server) followPolicy(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Start(ctx) })
 	group.Go(func() error { return s.rbac.Run(ctx, c) })
+	if s.serves(&corev1.Pod{}) && s.serves(&corev1.PersistentVolume{}) && s.serves(&storagev1.VolumeAttachment{}) {
+		group.Go(func() error { return s.node.Run(ctx, c) })
+	}
 	return group.Wait()
 }
 

@@ -47,6 +47,8 @@ type Kind struct {
 	ValidateUpdate func(ctx context.Context, obj, old client.Object) field.ErrorList
 	// Warnings are sent with the answer of a create or update; old is nil on create.
 	Warnings func(ctx context.Context, obj, old client.Object) []string
+	// DeletionWarnings are sent with the answer of a delete.
+	DeletionWarnings func(opts *metav1.DeleteOptions) []string
 	// NameValidation returns what is wrong with a name (apimachinery's validation.NameIsDNSSubdomain
 	// is the default).
 	NameValidation func(name string, prefix bool) []string
@@ -89,6 +91,9 @@ type Kind struct {
 	HoldsRemoval func(obj client.Object) bool
 	// ReturnDeletedObject answers a delete that removed the object with the object instead of a Status.
 	ReturnDeletedObject bool
+
+	// Deprecated, if not empty, is sent as a warning with every answer.
+	Deprecated string
 
 	// Fields are the field selectors beside metadata.name and metadata.namespace, each with its getter, which
 	// must not modify obj.

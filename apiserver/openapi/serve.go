@@ -29,7 +29,7 @@ func (s *Spec) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		gv := strings.TrimPrefix(p, "/openapi/v3/")
 		doc, ok := s.v3[gv]
 		if !ok {
-			http.NotFound(w, r)
+			w.WriteHeader(http.StatusNotFound)
 			return
 		}
 		if h := r.URL.Query().Get("hash"); h != "" {

@@ -108,7 +108,7 @@ func (p *Plugin) pod(ctx context.Context, node string, a admission.Attributes) e
 		if a.GetOperation() != admission.Create {
 			return admission.NewForbidden(a, fmt.Errorf("unexpected operation %s", a.GetOperation()))
 		}
-		return p.deletePod(ctx, node, a, "node %q can only evict pods with spec.nodeName set to itself")
+		return p.deletePod(ctx, node, a, "node %v can only evict pods with spec.nodeName set to itself")
 	default:
 		return admission.NewForbidden(a, fmt.Errorf("unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.GetSubresource()))
 	}
@@ -131,6 +131,9 @@ func (p *Plugin) createPod(ctx context.Context, node string, a admission.Attribu
 	}
 	if len(pod.OwnerReferences) > 1 {
 		return refuse("node %q can only create pods with a single owner reference set to itself", node)
+	}
+	if len(pod.OwnerReferences) == 0 {
+		return refuse("node %q can only create pods with an owner reference set to itself", node)
 	}
 	if len(pod.OwnerReferences) == 1 {
 		owner := pod.OwnerReferences[0]

@@ -174,6 +174,10 @@ func (p *Plugin) find(ctx context.Context, namespace, name string) (*corev1.Serv
 			return &account, nil
 		}
 		if !apierrors.IsNotFound(err) || attempt == attempts {
+			if apierrors.IsNotFound(err) {
+				// In the words of kube-apiserver, whose lister names the kind.
+				err = apierrors.NewNotFound(corev1.Resource("serviceaccount"), name)
+			}
 			return nil, err
 		}
 		select {

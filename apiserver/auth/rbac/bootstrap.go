@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -56,15 +57,23 @@ func BootstrapPolicy(opts BootstrapOptions) Bootstrap {
 	return b
 }
 
+// list takes a text apart; the parts are in order, as those of kube-apiserver's own policy are.
+func list(s string) []string {
+	parts := strings.Split(s, ",")
+	slices.Sort(parts)
+	return parts
+}
+
 // on is a rule for resources; verbs, groups and resources are separated by commas, and the core group is "".
 func on(verbs, groups, resources string, names ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{
-		Verbs: strings.Split(verbs, ","), APIGroups: strings.Split(groups, ","), Resources: strings.Split(resources, ","), ResourceNames: names,
+		Verbs: list(verbs), APIGroups: list(groups), Resources: list(resources), ResourceNames: names,
 	}
 }
 
 func urls(verbs string, paths ...string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{Verbs: strings.Split(verbs, ","), NonResourceURLs: paths}
+	slices.Sort(paths)
+	return rbacv1.PolicyRule{Verbs: list(verbs), NonResourceURLs: paths}
 }
 
 func events() rbacv1.PolicyRule { return on("create,patch,update", ",events.k8s.io", "events") }

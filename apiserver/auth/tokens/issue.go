@@ -85,11 +85,11 @@ func (m *Manager) CreateToken(ctx context.Context, namespace, name string, req *
 	if err := m.reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, sa); err != nil {
 		return nil, err
 	}
-	if out.Name != "" && out.Name != name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("name in URL does not match name in TokenRequest object (name: %q)", out.Name))
-	}
 	if out.Namespace != "" && out.Namespace != namespace {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("namespace in URL does not match namespace in TokenRequest object (namespace: %q)", out.Namespace))
+	}
+	if out.Name != "" && out.Name != name {
+		return nil, invalidRequest(name, field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), out.Name, "must match the service account name if specified")})
 	}
 	seconds := *out.Spec.ExpirationSeconds
 	path := field.NewPath("spec", "expirationSeconds")
@@ -101,7 +101,7 @@ func (m *Manager) CreateToken(ctx context.Context, namespace, name string, req *
 		errs = append(errs, field.Invalid(path, seconds, "may not specify a duration larger than 2^32 seconds"))
 	}
 	if len(errs) > 0 {
-		return nil, apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), name, errs)
+		return nil, invalidRequest(req.Name, errs)
 	}
 	if m.max > 0 && seconds > m.max {
 		seconds = m.max
@@ -124,8 +124,13 @@ func (m *Manager) CreateToken(ctx context.Context, namespace, name string, req *
 		return nil, apierrors.NewInternalError(fmt.Errorf("failed to generate token: %w", err))
 	}
 	out.Name, out.Namespace = name, namespace
+	out.CreationTimestamp, out.UID = metav1.NewTime(now).Rfc3339Copy(), types.UID(uuid.NewString())
 	out.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.Time{Time: expires}}
 	return out, nil
+}
+
+func invalidRequest(name string, errs field.ErrorList) error {
+	return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), name, errs)
 }
 
 // bind fills in what the token will depend on beside the service account.

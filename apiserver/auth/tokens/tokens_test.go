@@ -146,7 +146,7 @@ func TestRefusedRequests(t *testing.T) {
 		want string
 	}{
 		"no account":    {"nobody", request("", "", ""), `serviceaccounts "nobody" not found`},
-		"short":         {"app", short, "TokenRequest.authentication.k8s.io \"app\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes"},
+		"short":         {"app", short, "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes"},
 		"long":          {"app", long, "may not specify a duration larger than 2^32 seconds"},
 		"other account": {"app", request("Pod", "other", ""), `cannot bind token for serviceaccount "app" to pod running with different serviceaccount name.`},
 		"no pod":        {"app", request("Pod", "gone", ""), `pods "gone" not found`},

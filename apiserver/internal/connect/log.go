@@ -34,7 +34,7 @@ func (c *Connector) log(w http.ResponseWriter, r *http.Request, cr httpapi.Conne
 	if pod.Spec.NodeName == "" {
 		// Nothing has run, so nothing was logged.
 		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	addr, err := c.kubeletAddress(r.Context(), pod.Spec.NodeName)

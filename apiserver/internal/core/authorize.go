@@ -15,8 +15,8 @@ import (
 
 // authorize asks whether the user in ctx may do verb to t. Requests of the Core itself carry trusted.
 func (c *Core) authorize(ctx context.Context, t Target, verb string, list *ListOptions) error {
-	if v := t.Resource.Version; v != nil && v.Deprecated != "" && !isAuthorized(ctx, t, verb) {
-		warning.AddWarning(ctx, "", v.Deprecated)
+	if text := t.Resource.deprecated(); text != "" && !isAuthorized(ctx, t, verb) {
+		warning.AddWarning(ctx, "", text)
 	}
 	if c.opts.Authorizer == nil || ctx.Value(trustedKey{}) != nil || isAuthorized(ctx, t, verb) {
 		return nil
@@ -83,4 +83,15 @@ type trustedKey struct{}
 // trusted marks requests that the Core makes itself, after the user's was authorized.
 func trusted(ctx context.Context) context.Context {
 	return context.WithValue(ctx, trustedKey{}, true)
+}
+
+// deprecated is what clients are told who use the resource, in this version or at all.
+func (r *Resource) deprecated() string {
+	switch {
+	case r.Version != nil && r.Version.Deprecated != "":
+		return r.Version.Deprecated
+	case r.Kind != nil:
+		return r.Kind.Deprecated
+	}
+	return ""
 }

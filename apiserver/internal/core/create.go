@@ -55,7 +55,7 @@ func (c *Core) Create(ctx context.Context, t Target, obj runtime.Object, opts me
 		s.kind.Default(hub)
 	}
 	if rv := hub.GetResourceVersion(); rv != "" && rv != "0" {
-		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	wipeSystemFields(hub)
 	if t.Resource.Namespaced && t.Namespace == "" {
@@ -283,7 +283,7 @@ func (c *Core) createVirtual(ctx context.Context, t Target, obj client.Object, o
 	}
 	out, err := v.Create(kind.WithAccess(ctx, c.access), t.Namespace, t.Name, obj, dry)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, err
 	}
 	if gvk := out.GetObjectKind().GroupVersionKind(); gvk.Empty() {
 		if gvks, _, err := c.scheme.ObjectKinds(out); err == nil && len(gvks) > 0 {

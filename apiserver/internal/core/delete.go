@@ -42,6 +42,9 @@ func (c *Core) delete(ctx context.Context, t Target, opts metav1.DeleteOptions) 
 		return nil, false, err
 	}
 	s := t.Resource.stored
+	if s.kind.DeletionWarnings != nil {
+		addWarnings(ctx, s.kind.DeletionWarnings(&opts))
+	}
 	if g := opts.GracePeriodSeconds; g != nil && *g < 0 {
 		opts.GracePeriodSeconds = ptrTo(int64(1))
 	}
@@ -84,7 +87,7 @@ func deletedStatus(t Target, last *Object) *Object {
 	})
 }
 
-func (c *Core) tryDelete(ctx context.Context, t Target, key string, cur *Object, opts metav1.DeleteOptions) (*Object, bool, error) {
+func (c *Core) tryDelete(ctx context.Context, t Target, key string, cur *Object, opts metav1.DeleteOptions) (res *Object, deleted bool, err error) {
 	if cur == nil {
 		return nil, false, notFound(t)
 	}
@@ -105,11 +108,17 @@ func (c *Core) tryDelete(ctx context.Context, t Target, key string, cur *Object,
 	}
 	next, changed, gone := c.planDelete(ctx, s, old, opts)
 	if gone {
-		if dry {
-			return cur, true, nil
+		last := cur
+		if !dry {
+			if last, err = c.remove(ctx, s, cur); err != nil {
+				return nil, false, err
+			}
 		}
-		last, err := c.remove(ctx, s, cur)
-		return last, err == nil, err
+		if next != nil {
+			next.SetResourceVersion(last.ResourceVersion())
+			last = objectcache.Transient(next)
+		}
+		return last, true, nil
 	}
 	if !changed {
 		return cur, false, nil
@@ -136,7 +145,7 @@ func checkPreconditions(gvk schema.GroupVersionKind, obj client.Object, p *metav
 	return nil
 }
 
-// planDelete decides what a delete does to an object: remove it (gone), change it (next), or nothing.
+// planDelete decides what a delete does to an object: remove it (gone; next, if not nil, is how the answer shows it), change it (next), or nothing.
 func (c *Core) planDelete(ctx context.Context, s *stored, old client.Object, opts metav1.DeleteOptions) (next client.Object, changed, gone bool) {
 	held := s.kind.HoldsRemoval != nil && s.kind.HoldsRemoval(old)
 	finalizers, refinalized := deletionFinalizers(s, old, opts)
@@ -157,7 +166,10 @@ func (c *Core) planDelete(ctx context.Context, s *stored, old client.Object, opt
 		changed = true
 	}
 	if len(finalizers) == 0 && !held && (!graceful || *next.GetDeletionGracePeriodSeconds() == 0) {
-		return nil, false, true
+		if graceful && !deleting && next.GetGeneration() > 0 {
+			next.SetGeneration(next.GetGeneration() + 1)
+		}
+		return next, false, true
 	}
 	if graceful {
 		changed = true

@@ -28,6 +28,9 @@ func (c *Core) DeleteCollection(ctx context.Context, t Target, opts metav1.Delet
 	if err := t.serves("deletecollection"); err != nil {
 		return nil, err
 	}
+	if t.Resource.Namespaced && t.Namespace == "" { // one request doesn't empty the whole cluster
+		return nil, apierrors.NewMethodNotSupported(t.Resource.GVR.GroupResource(), "deletecollection")
+	}
 	if errs := validation.ValidateDeleteOptions(&opts); len(errs) > 0 {
 		return nil, invalidOptions("DeleteOptions", errs)
 	}

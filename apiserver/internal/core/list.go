@@ -76,7 +76,7 @@ func (c *Core) Get(ctx context.Context, t Target, opts metav1.GetOptions) (*Obje
 func parseVersion(rv string) (int64, error) {
 	n, err := parseUint(rv)
 	if err != nil {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: %v", rv, err))
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: resourceVersion: Invalid value: %q: %v", rv, err))
 	}
 	return n, nil
 }

@@ -93,7 +93,6 @@ func dedupOwners(ctx context.Context, obj client.Object, format string) {
 
 // prepareCreate is Kind.PrepareForCreate or its default.
 func (s *stored) prepareCreate(ctx context.Context, obj client.Object) {
-	obj.SetGeneration(0)
 	if s.kind.PrepareForCreate != nil {
 		s.kind.PrepareForCreate(ctx, obj)
 		return
@@ -180,6 +179,7 @@ func (s *stored) invalid(name string, errs field.ErrorList) error {
 
 func (s *stored) validateCreate(ctx context.Context, obj client.Object) error {
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, s.kind.Namespaced, s.nameValidation(), metadataPath)
+	errs = append(errs, kind.ValidateFinalizers(obj.GetFinalizers(), metadataPath.Child("finalizers"))...)
 	if s.kind.Validate != nil {
 		errs = append(errs, s.kind.Validate(ctx, obj)...)
 	}
@@ -190,6 +190,7 @@ func (s *stored) validateUpdate(ctx context.Context, sub *kind.Subresource, obj,
 	// Names cannot change, so one that an older version accepted stays valid.
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, s.kind.Namespaced, anyName, metadataPath)
 	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
+	errs = append(errs, kind.ValidateFinalizers(obj.GetFinalizers(), metadataPath.Child("finalizers"))...)
 	switch {
 	case sub != nil:
 		if sub.Validate != nil {

@@ -360,7 +360,7 @@ func (p *patch) config(ctx context.Context) (*unstructured.Unstructured, error) 
 	if t := bytes.TrimLeft(data, " \t\r\n"); len(t) == 0 || t[0] != '{' {
 		var err error
 		if data, err = yaml.YAMLToJSON(data); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", err))
 		}
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &u.Object); err != nil {
@@ -398,7 +398,7 @@ func (p *patch) apply(ctx context.Context, old client.Object) (client.Object, er
 		if errors.As(err, &status) {
 			return nil, err
 		}
-		return nil, apierrors.NewInternalError(err)
+		return nil, err // as kube-apiserver: a plain message and the code 500
 	}
 	if err := p.strictConfig(ctx); err != nil {
 		return nil, err

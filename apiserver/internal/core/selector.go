@@ -110,6 +110,9 @@ func (p *predicate) inScope(o *Object) bool {
 }
 
 func validateListOptions(o ListOptions, watch bool) field.ErrorList {
+	if watch && o.Continue != "" {
+		return field.ErrorList{field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden when continue is provided")}
+	}
 	if o.ResourceVersionMatch == "" && o.SendInitialEvents == nil {
 		return nil
 	}

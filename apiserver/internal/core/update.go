@@ -83,7 +83,7 @@ func (c *Core) Update(ctx context.Context, t Target, obj runtime.Object, opts me
 	}
 	dedupOwners(ctx, hub, duplicateOwners)
 	if rv, err := parseUint(hub.GetResourceVersion()); err != nil {
-		return nil, false, s.invalid(t.Name, field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), hub.GetResourceVersion(), err.Error())})
+		return nil, false, err // as kube-apiserver: a plain message and the code 500
 	} else if rv == 0 {
 		hub.SetResourceVersion("")
 	}

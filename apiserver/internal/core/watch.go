@@ -7,6 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/clock"
 
@@ -56,9 +57,9 @@ func (c *Core) Watch(ctx context.Context, t Target, opts ListOptions) (*Watch, e
 	if err != nil {
 		return nil, err
 	}
-	rv, err := parseVersion(opts.ResourceVersion)
-	if err != nil {
-		return nil, err
+	rv, err := parseUint(opts.ResourceVersion)
+	if err != nil { // as kube-apiserver: a plain message and the code 500
+		return nil, field.Invalid(field.NewPath("resourceVersion"), opts.ResourceVersion, err.Error())
 	}
 	if err := c.WaitReady(ctx); err != nil {
 		return nil, err

@@ -114,11 +114,6 @@ func (h *Handler) age(t metav1.Time) string {
 // writeObject sends one object, converted if asked.
 func (h *Handler) writeObject(w http.ResponseWriter, r *http.Request, code int, a accepted, res *core.Resource, o *core.Object) {
 	if s, ok := o.Runtime().(*metav1.Status); ok {
-		if s.Code == 0 {
-			c := *s
-			c.Code = int32(code)
-			o = objectcache.Transient(&c)
-		}
 		if s.Kind == "" {
 			c := *o.Runtime().(*metav1.Status)
 			c.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
@@ -148,7 +143,7 @@ func (h *Handler) writeObject(w http.ResponseWriter, r *http.Request, code int, 
 	default:
 		h.sendError(w, r, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-			Message: fmt.Sprintf("you requested %s, but the requested object is not a list (%T)", a.convert.kind, o.Runtime()),
+			Message: fmt.Sprintf("you requested %s, but the requested object is not a list (*%s)", a.convert.kind, internalName(res.GVK)),
 		}})
 	}
 }
@@ -173,7 +168,7 @@ func (h *Handler) writeConvertedList(w http.ResponseWriter, r *http.Request, a a
 	default:
 		h.sendError(w, r, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-			Message: fmt.Sprintf("you requested %s, but the requested object is a list", a.convert.kind),
+			Message: fmt.Sprintf("you requested %s, but the requested object is a list (*%sList)", a.convert.kind, internalName(res.GVK)),
 		}})
 	}
 }

@@ -136,15 +136,27 @@ func (h *Handler) decode(ctx context.Context, r *http.Request, res *core.Resourc
 			}
 		}
 	}
+	if got.GroupKind() != want.GroupKind() {
+		return nil, decodeError(fmt.Errorf("converting (%s) to (%s): unknown conversion", typeName(obj), internalName(want)), want, got, body)
+	}
 	if got.GroupVersion() != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
 			got.GroupVersion(), want.GroupVersion()))
 	}
 	if obj != into {
-		return nil, decodeError(fmt.Errorf("converting (%s) to (%s): unknown conversion", typeName(obj), typeName(into)), want, got, body)
+		return nil, decodeError(fmt.Errorf("converting (%s) to (%s): unknown conversion", typeName(obj), internalName(want)), want, got, body)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	return obj, nil
+}
+
+// internalName is what kube-apiserver's messages call a type: its own internal version, PACKAGE.KIND.
+func internalName(gvk schema.GroupVersionKind) string {
+	group, _, _ := strings.Cut(gvk.Group, ".")
+	if group == "" || gvk.Kind == "Event" {
+		group = "core"
+	}
+	return group + "." + gvk.Kind
 }
 
 func typeName(obj runtime.Object) string { return strings.TrimPrefix(fmt.Sprintf("%T", obj), "*") }
@@ -200,7 +212,7 @@ func checkName(obj runtime.Object, namespace, name string) error {
 	case m.GetName() != name:
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), name))
 	case namespace != "" && m.GetNamespace() != "" && m.GetNamespace() != namespace:
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", m.GetNamespace(), namespace))
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	return nil
 }
@@ -224,7 +236,9 @@ func decodeDeleteOptions(mediaType string, body []byte) (o metav1.DeleteOptions,
 	case mediaYAML:
 		err = yaml.Unmarshal(body, &o)
 	default:
-		err = json.Unmarshal(body, &o)
+		if err = json.Unmarshal(body, &o); err != nil && !json.Valid(body) {
+			err = fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+		}
 	}
 	if err == nil && o.Kind != "" && o.Kind != "DeleteOptions" {
 		err = errors.New("decoded object cannot be converted to DeleteOptions")

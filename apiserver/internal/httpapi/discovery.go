@@ -89,6 +89,9 @@ func newDiscovery(resources []*core.Resource, connects []Connect) (*discovery, e
 			g.Versions = append(g.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
 			agg.Versions = append(agg.Versions, aggregate(gv, entries[gv]))
 			list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
+			if name == "" {
+				list.APIVersion = "" // as kube-apiserver has it, since before there were groups
+			}
 			for _, e := range entries[gv] {
 				list.APIResources = append(list.APIResources, e.APIResource)
 			}
@@ -147,11 +150,8 @@ func groupsOf(order []schema.GroupVersion) []string {
 func aggregate(gv schema.GroupVersion, entries []entry) apidiscoveryv2.APIVersionDiscovery {
 	v := apidiscoveryv2.APIVersionDiscovery{Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}
 	kindOf := func(e entry) *metav1.GroupVersionKind {
-		k := &metav1.GroupVersionKind{Group: e.Group, Version: e.Version, Kind: e.Kind}
-		if k.Version == "" {
-			k.Group, k.Version = gv.Group, gv.Version
-		}
-		return k
+		// Empty for a kind of gv itself.
+		return &metav1.GroupVersionKind{Group: e.Group, Version: e.Version, Kind: e.Kind}
 	}
 	index := map[string]int{}
 	for _, e := range entries {

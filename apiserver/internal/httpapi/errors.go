@@ -27,7 +27,7 @@ func statusOf(err error) *metav1.Status {
 		// The client is gone: the code is for the metrics only.
 		s = metav1.Status{Code: 499, Reason: metav1.StatusReasonUnknown, Message: err.Error()}
 	default:
-		s = apierrors.NewInternalError(err).Status()
+		s = metav1.Status{Code: http.StatusInternalServerError, Message: err.Error()}
 	}
 	if s.Status == "" {
 		s.Status = metav1.StatusFailure
@@ -64,6 +64,9 @@ func (h *Handler) sendError(w http.ResponseWriter, r *http.Request, err error) {
 	h.writeRuntime(w, r, int(s.Code), accept, s)
 }
 
+// errNoSuchPath is the answer to a path that is none of the API's. It is sent as text.
+var errNoSuchPath = errors.New("404 page not found")
+
 func errNotFoundPath() error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
 }
@@ -87,6 +90,20 @@ func errNotAcceptable(types []string) error {
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
 		Message: "only the following media types are accepted: " + strings.Join(types, ", "),
 	}}
+}
+
+// errUnknownRepresentation is the answer to a client that accepts no media type there is.
+func errUnknownRepresentation(types []string) error {
+	err := apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "", "", 0, false)
+	err.ErrStatus.Message = "406: Not Acceptable\n\nAvailable representations: " + strings.Join(types, ", ")
+	return err
+}
+
+// errUnsupportedPatch is the answer to a patch of a type that nobody knows.
+func errUnsupportedPatch() error {
+	err := apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "", 0, false)
+	err.ErrStatus.Message = "415: Unsupported Media Type"
+	return err
 }
 
 func errUnsupportedMediaType(types []string) error {

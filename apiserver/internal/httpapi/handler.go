@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -182,6 +183,10 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
+	if errors.Is(err, errNoSuchPath) {
+		http.NotFound(w, r)
+		return
+	}
 	if w.wrote {
 		h.logger.V(1).Info("Request failed after its answer began", "path", r.URL.Path, "err", err.Error())
 		return
@@ -288,7 +293,10 @@ func (h *Handler) route(w *response, r *http.Request, x *exchange) error {
 		doc.serve(h, w, r)
 		return nil
 	}
-	return errNotFoundPath()
+	if p, ok := parsePath(path); ok && h.discovery.document("/apis/"+p.gv.Group) != nil || strings.HasPrefix(path, "/api/") {
+		return errNotFoundPath()
+	}
+	return errNoSuchPath
 }
 
 // response remembers what has been sent.

@@ -65,6 +65,10 @@ func (h *Handler) index(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) version(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.sendError(w, r, errMethod())
+		return
+	}
 	body, err := json.Marshal(h.opts.Version)
 	if err != nil {
 		h.sendError(w, r, err)
@@ -88,8 +92,7 @@ func (h *Handler) health(name string) http.HandlerFunc {
 		if one := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/"+name), "/"); one != "" {
 			i := slices.IndexFunc(checks, func(c Check) bool { return c.Name == one })
 			if i < 0 {
-				header.Del("Content-Type")
-				h.sendError(w, r, errNotFoundPath())
+				http.NotFound(w, r)
 				return
 			}
 			if err := checks[i].Check(r); err != nil {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,7 +28,8 @@ func (h *Handler) impersonate(ctx context.Context, r *http.Request, u user.Info)
 	groups := r.Header.Values(authenticationv1.ImpersonateGroupHeader)
 	if name == "" {
 		if len(groups) > 0 || len(extras) > 0 || uid != "" {
-			return nil, apierrors.NewBadRequest("requested " + strings.Join(append(slices.Clone(groups), extras...), ",") + " without impersonating a user")
+			as := user.DefaultInfo{UID: uid, Groups: groups, Extra: map[string][]string(nil)}
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("requested %#v without impersonating a user name", &as))
 		}
 		return u, nil
 	}

@@ -58,6 +58,9 @@ func negotiate(r *http.Request, convertible bool) (accepted, error) {
 	default:
 		var ok bool
 		if a, ok = negotiateClauses(header, convertible); !ok {
+			if !strings.Contains(header, "json") && !strings.Contains(header, "yaml") && !strings.Contains(header, mediaProto) {
+				return accepted{}, errUnknownRepresentation(outputTypes)
+			}
 			return accepted{}, errNotAcceptable(outputTypes)
 		}
 	}
@@ -157,7 +160,7 @@ func patchType(r *http.Request) (string, error) {
 	t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	t = strings.TrimSpace(t)
 	if !slices.Contains(patchTypes, t) {
-		return "", errUnsupportedMediaType(patchTypes)
+		return "", errUnsupportedPatch()
 	}
 	return t, nil
 }

@@ -37,6 +37,9 @@ func (h *Handler) resource(w *response, r *http.Request, x *exchange, p resource
 		}); err != nil {
 			return err
 		}
+		if gvr.Group != "" && h.discovery.document("/apis/"+gvr.Group) == nil {
+			return errNoSuchPath
+		}
 		return errNotFoundPath()
 	}
 	x.resource(gvr, p, verb, q)
@@ -91,7 +94,14 @@ func (h *Handler) authorized(r *http.Request, t core.Target, verb string) (*http
 		}
 		r = r.WithContext(ctx)
 	}
-	if !t.Resource.HasVerb(t.Subresource, verb) {
+	// Objects of all namespaces can be listed and watched, but neither created nor deleted.
+	if t.Resource.Namespaced && t.Namespace == "" && r.Method != http.MethodGet {
+		if _, err := h.opts.Core.Authorize(r.Context(), t, verb); err != nil {
+			return r, err
+		}
+		return r, errMethod()
+	}
+	if r.Method == http.MethodHead || !t.Resource.HasVerb(t.Subresource, verb) {
 		return r, errMethod()
 	}
 	return r, nil
@@ -130,7 +140,7 @@ func (h *Handler) timeout(q url.Values) time.Duration {
 func (h *Handler) admit(x *exchange, verb string) (release func(), err error) {
 	n, limit, kind := &h.reading, h.opts.MaxInFlight, "readOnly"
 	switch verb {
-	case "create", "update", "patch", "delete", "deletecollection":
+	case "create", "update", "patch", "delete":
 		n, limit, kind = &h.mutating, h.opts.MaxMutatingInFlight, "mutating"
 	}
 	now := n.Add(1)

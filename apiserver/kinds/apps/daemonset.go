@@ -119,7 +119,10 @@ func setTemplateGeneration(d *appsv1.DaemonSet, n int64) {
 }
 
 func validateDaemonSetSpec(spec *appsv1.DaemonSetSpec, path *field.Path, opts podspec.Options) field.ErrorList {
-	errs := validateSelector(spec.Selector, path.Child("selector"), "empty selector is invalid for daemonset")
+	var errs field.ErrorList
+	if spec.Selector != nil { // without one, no template matches: that is told below
+		errs = validateSelector(spec.Selector, path.Child("selector"), "empty selector is invalid for daemonset")
+	}
 	if selector, err := metav1.LabelSelectorAsSelector(spec.Selector); err == nil {
 		errs = append(errs, podspec.ValidateReplicatedTemplate(&spec.Template, selector, "DaemonSet", path.Child("template"), opts)...)
 	}

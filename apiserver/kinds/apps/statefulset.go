@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -50,7 +51,7 @@ func statefulSet() *kind.Kind {
 			}
 		}),
 		Validate: typed.Validate(func(s *appsv1.StatefulSet) field.ErrorList {
-			return validateStatefulSetSpec(&s.Spec, field.NewPath("spec"))
+			return validateStatefulSetSpec(&s.Spec, field.NewPath("spec"), podspec.OptionsFor(&s.Spec.Template.Spec, nil), false)
 		}),
 		ValidateUpdate: typed.ValidateUpdate(validateStatefulSetUpdate),
 		Warnings: typed.Warnings(func(ctx context.Context, obj, old *appsv1.StatefulSet) []string {
@@ -112,7 +113,8 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	rules.SetNil(&s.Spec.RevisionHistoryLimit, 10)
 }
 
-func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec, path *field.Path) field.ErrorList {
+// validateStatefulSetSpec checks the template and claims unless they are lenient: those of a set that was let in before they were checked.
+func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec, path *field.Path, opts podspec.Options, lenient bool) field.ErrorList {
 	var errs field.ErrorList
 	switch spec.PodManagementPolicy {
 	case "":
@@ -129,6 +131,9 @@ func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec, path *field.Path) fie
 		errs = append(errs, rules.OneOf(p.WhenDeleted, at.Child("whenDeleted"), keep, remove)...)
 		errs = append(errs, rules.OneOf(p.WhenScaled, at.Child("whenScaled"), keep, remove)...)
 	}
+	for i := range spec.VolumeClaimTemplates {
+		errs = append(errs, podspec.ValidateClaimSpec(&spec.VolumeClaimTemplates[i].Spec, path.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
+	}
 	errs = append(errs, rules.NonNegativePointer(spec.Replicas, path.Child("replicas"))...)
 	errs = append(errs, rules.NonNegative(spec.MinReadySeconds, path.Child("minReadySeconds"))...)
 	if spec.Ordinals != nil {
@@ -138,7 +143,7 @@ func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec, path *field.Path) fie
 	if selector, err := metav1.LabelSelectorAsSelector(spec.Selector); err != nil {
 		errs = append(errs, field.Invalid(path.Child("selector"), spec.Selector, ""))
 	} else {
-		errs = append(errs, validateStatefulSetTemplate(&spec.Template, selector, path.Child("template"))...)
+		errs = append(errs, validateStatefulSetTemplate(templateWithClaims(spec), selector, path.Child("template"), opts, lenient)...)
 	}
 	if spec.Template.Spec.RestartPolicy != corev1.RestartPolicyAlways {
 		errs = append(errs, field.NotSupported(path.Child("template", "spec", "restartPolicy"), spec.Template.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
@@ -149,12 +154,32 @@ func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec, path *field.Path) fie
 	return errs
 }
 
-// validateStatefulSetTemplate leaves the pod spec to the creation of pods, as kube-apiserver does: the volumes of the claim templates are
-// not part of it yet, so containers may mount what is not there.
-func validateStatefulSetTemplate(template *corev1.PodTemplateSpec, selector labels.Selector, path *field.Path) field.ErrorList {
+// templateWithClaims is the template as pods will have it: with volumes for the claims, and without the names that each gets its own of.
+func templateWithClaims(spec *appsv1.StatefulSetSpec) *corev1.PodTemplateSpec {
+	template := spec.Template.DeepCopy()
+	template.Spec.Subdomain, template.Spec.Hostname = "", ""
+	var volumes []corev1.Volume
+	for _, c := range spec.VolumeClaimTemplates {
+		volumes = append(volumes, corev1.Volume{Name: c.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name},
+		}})
+	}
+	for _, v := range template.Spec.Volumes {
+		if !slices.ContainsFunc(spec.VolumeClaimTemplates, func(c corev1.PersistentVolumeClaim) bool { return c.Name == v.Name }) {
+			volumes = append(volumes, v)
+		}
+	}
+	template.Spec.Volumes = volumes
+	return template
+}
+
+func validateStatefulSetTemplate(template *corev1.PodTemplateSpec, selector labels.Selector, path *field.Path, opts podspec.Options, lenient bool) field.ErrorList {
 	var errs field.ErrorList
 	if !selector.Empty() && !selector.Matches(labels.Set(template.Labels)) {
 		errs = append(errs, field.Invalid(path.Child("metadata", "labels"), template.Labels, "`selector` does not match template `labels`"))
+	}
+	if !lenient {
+		return append(errs, podspec.ValidateTemplate(template, path, opts)...)
 	}
 	errs = append(errs, metav1validation.ValidateLabels(template.Labels, path.Child("labels"))...)
 	return append(errs, apivalidation.ValidateAnnotations(template.Annotations, path.Child("annotations"))...)
@@ -191,19 +216,13 @@ func validateStatefulSetStrategy(strategy *appsv1.StatefulSetUpdateStrategy, pat
 }
 
 func validateStatefulSetUpdate(s, old *appsv1.StatefulSet) field.ErrorList {
-	errs := validateStatefulSetSpec(&s.Spec, field.NewPath("spec"))
-	rest := s.Spec
-	rest.Replicas = old.Spec.Replicas
-	rest.Template = old.Spec.Template
-	rest.UpdateStrategy = old.Spec.UpdateStrategy
-	rest.MinReadySeconds = old.Spec.MinReadySeconds
-	rest.Ordinals = old.Spec.Ordinals
-	rest.RevisionHistoryLimit = old.Spec.RevisionHistoryLimit
-	rest.PersistentVolumeClaimRetentionPolicy = old.Spec.PersistentVolumeClaimRetentionPolicy
-	if !apiequality.Semantic.DeepEqual(rest, old.Spec) {
-		errs = append(errs, field.Forbidden(field.NewPath("spec"), "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"))
-	}
-	return errs
+	opts, path := podspec.OptionsFor(&s.Spec.Template.Spec, &old.Spec.Template.Spec), field.NewPath("spec")
+	lenient := len(validateStatefulSetSpec(&old.Spec, nil, opts, false)) > 0
+	errs := validateStatefulSetSpec(&s.Spec, path, opts, lenient)
+	errs = append(errs, rules.Immutable(s.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
+	errs = append(errs, rules.Immutable(s.Spec.VolumeClaimTemplates, old.Spec.VolumeClaimTemplates, path.Child("volumeClaimTemplates"))...)
+	errs = append(errs, rules.Immutable(s.Spec.ServiceName, old.Spec.ServiceName, path.Child("serviceName"))...)
+	return append(errs, rules.Immutable(s.Spec.PodManagementPolicy, old.Spec.PodManagementPolicy, path.Child("podManagementPolicy"))...)
 }
 
 func validateStatefulSetStatus(s, old *appsv1.StatefulSet) field.ErrorList {

@@ -96,7 +96,10 @@ func (o Options) reviewToken(ctx context.Context, _, _ string, obj client.Object
 }
 
 func userInfo(u user.Info) authenticationv1.UserInfo {
-	info := authenticationv1.UserInfo{Username: u.GetName(), UID: u.GetUID(), Groups: u.GetGroups()}
+	info := authenticationv1.UserInfo{Username: u.GetName(), UID: u.GetUID(), Groups: slices.Clone(u.GetGroups())}
+	if u.GetName() != user.Anonymous && !slices.Contains(info.Groups, user.AllAuthenticated) && !slices.Contains(info.Groups, user.AllUnauthenticated) {
+		info.Groups = append(info.Groups, user.AllAuthenticated)
+	}
 	for k, v := range u.GetExtra() {
 		if info.Extra == nil {
 			info.Extra = map[string]authenticationv1.ExtraValue{}

@@ -22,13 +22,15 @@ func validateSpec(spec *authorizationv1.SubjectAccessReviewSpec, path *field.Pat
 	return errs
 }
 
+const exactlyOne = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+
 func validateAttributes(resource *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	switch {
 	case resource != nil && other != nil:
-		errs = append(errs, field.Invalid(path.Child("nonResourceAttributes"), other, "cannot be specified in combination with resourceAttributes"))
+		errs = append(errs, field.Invalid(path, other, exactlyOne))
 	case resource == nil && other == nil:
-		errs = append(errs, field.Invalid(path.Child("resourceAttributes"), other, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+		errs = append(errs, field.Invalid(path, other, exactlyOne))
 	}
 	if resource == nil {
 		return errs

@@ -68,7 +68,7 @@ func (o Options) subject(ctx context.Context, _, _ string, obj client.Object, _ 
 	errs := validateSpec(&in.Spec, field.NewPath("spec"))
 	errs = append(errs, validateMeta(in.ObjectMeta)...)
 	if len(errs) > 0 {
-		return nil, invalid("SubjectAccessReview", errs)
+		return nil, invalid(errs)
 	}
 	review := in.DeepCopy()
 	review.Status = o.decide(ctx, attributesOf(&in.Spec))
@@ -94,7 +94,7 @@ func (o Options) local(ctx context.Context, namespace, _ string, obj client.Obje
 		errs = append(errs, field.Invalid(path.Child("nonResourceAttributes"), in.Spec.NonResourceAttributes, "disallowed on this kind of request"))
 	}
 	if len(errs) > 0 {
-		return nil, invalid("LocalSubjectAccessReview", errs)
+		return nil, invalid(errs)
 	}
 	if namespace != in.Spec.ResourceAttributes.Namespace {
 		return nil, apierrors.NewBadRequest("spec.resourceAttributes.namespace must match namespace: " + namespace)
@@ -112,7 +112,7 @@ func (o Options) self(ctx context.Context, _, _ string, obj client.Object, _ boo
 	errs := validateAttributes(in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes, field.NewPath("spec"))
 	errs = append(errs, validateMeta(in.ObjectMeta)...)
 	if len(errs) > 0 {
-		return nil, invalid("SelfSubjectAccessReview", errs)
+		return nil, invalid(errs)
 	}
 	u, ok := request.UserFrom(ctx)
 	if !ok {
@@ -160,8 +160,9 @@ func (o Options) rules(ctx context.Context, _, _ string, obj client.Object, _ bo
 	return review, nil
 }
 
-func invalid(kindName string, errs field.ErrorList) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: kindName}, "", errs)
+// invalid names no kind, as kube-apiserver does not.
+func invalid(errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 }
 
 // cleanMeta drops what clients and the server add to metadata without meaning by it.

@@ -47,8 +47,8 @@ func horizontalPodAutoscaler() *kind.Kind {
 		}},
 
 		Default:                  typed.Default(defaultAutoscaler),
-		Validate:                 typed.Validate(validateAutoscaler),
-		ValidateUpdate:           typed.ValidateUpdate(func(h, _ *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList { return validateAutoscaler(h) }),
+		Validate:                 typed.Validate(func(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList { return validateAutoscaler(h, nil) }),
+		ValidateUpdate:           typed.ValidateUpdate(validateAutoscaler),
 		AllowUnconditionalUpdate: true,
 		Status: &kind.Subresource{Validate: typed.ValidateUpdate(func(h, _ *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
 			path := field.NewPath("status")

@@ -2,6 +2,7 @@ package autoscaling
 
 import (
 	"fmt"
+	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
@@ -17,21 +18,33 @@ const (
 	maxStabilizationSeconds = 3600
 )
 
-func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
+func validateAutoscaler(h, old *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
 	spec, path := &h.Spec, field.NewPath("spec")
 	var errs field.ErrorList
-	if spec.MinReplicas != nil && *spec.MinReplicas < 1 {
-		errs = append(errs, field.Invalid(path.Child("minReplicas"), *spec.MinReplicas, "must be greater than or equal to 1"))
+	if spec.MinReplicas != nil && *spec.MinReplicas < 0 {
+		errs = append(errs, field.Invalid(path.Child("minReplicas"), *spec.MinReplicas, "must be greater than or equal to 0"))
 	}
-	if spec.MaxReplicas < 1 {
+	switch {
+	case spec.MaxReplicas == 0:
+		errs = append(errs, field.Required(path.Child("maxReplicas"), ""))
+	case spec.MaxReplicas < 0:
 		errs = append(errs, field.Invalid(path.Child("maxReplicas"), spec.MaxReplicas, "must be greater than 0"))
 	}
 	if spec.MinReplicas != nil && spec.MaxReplicas < *spec.MinReplicas {
 		errs = append(errs, field.Invalid(path.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
-	errs = append(errs, validateReference(&spec.ScaleTargetRef, path.Child("scaleTargetRef"))...)
+	// Of what scales in the core group there is only this; and what was stored without a group may stay so.
+	target := spec.ScaleTargetRef
+	needsGroup := target.Kind != "ReplicationController" &&
+		(old == nil || old.Spec.ScaleTargetRef.APIVersion != target.APIVersion || old.Spec.ScaleTargetRef.Kind != target.Kind)
+	errs = append(errs, validateReference(&spec.ScaleTargetRef, needsGroup, path.Child("scaleTargetRef"))...)
 	for i := range spec.Metrics {
 		errs = append(errs, validateMetric(&spec.Metrics[i], path.Child("metrics").Index(i))...)
+	}
+	if spec.MinReplicas != nil && *spec.MinReplicas == 0 && !slices.ContainsFunc(spec.Metrics, func(m autoscalingv2.MetricSpec) bool {
+		return m.Type == autoscalingv2.ObjectMetricSourceType || m.Type == autoscalingv2.ExternalMetricSourceType
+	}) {
+		errs = append(errs, field.Forbidden(path.Child("metrics"), "must specify at least one Object or External metric to support scaling to zero replicas"))
 	}
 	if b := spec.Behavior; b != nil {
 		errs = append(errs, validateScaling(b.ScaleUp, path.Child("behavior", "scaleUp"))...)
@@ -40,7 +53,7 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorLis
 	return errs
 }
 
-func validateReference(ref *autoscalingv2.CrossVersionObjectReference, path *field.Path) field.ErrorList {
+func validateReference(ref *autoscalingv2.CrossVersionObjectReference, needsGroup bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if ref.Kind == "" {
 		errs = append(errs, field.Required(path.Child("kind"), ""))
@@ -52,8 +65,10 @@ func validateReference(ref *autoscalingv2.CrossVersionObjectReference, path *fie
 	} else {
 		errs = append(errs, rules.Messages(pathvalidation.IsValidPathSegmentName(ref.Name), ref.Name, path.Child("name"))...)
 	}
-	if _, err := schema.ParseGroupVersion(ref.APIVersion); err != nil {
+	if gv, err := schema.ParseGroupVersion(ref.APIVersion); err != nil {
 		errs = append(errs, field.Invalid(path.Child("apiVersion"), ref.APIVersion, err.Error()))
+	} else if gv.Group == "" && needsGroup {
+		errs = append(errs, field.Invalid(path.Child("apiVersion"), ref.APIVersion, "apiVersion must specify API group"))
 	}
 	return errs
 }
@@ -177,7 +192,7 @@ func validateTarget(t *autoscalingv2.MetricTarget, path *field.Path) field.Error
 }
 
 func validateObject(s *autoscalingv2.ObjectMetricSource, path *field.Path) field.ErrorList {
-	errs := validateReference(&s.DescribedObject, path.Child("describedObject"))
+	errs := validateReference(&s.DescribedObject, false, path.Child("describedObject"))
 	errs = append(errs, validateIdentifier(&s.Metric, path.Child("metric"))...)
 	errs = append(errs, validateTarget(&s.Target, path.Child("target"))...)
 	if s.Target.Value == nil && s.Target.AverageValue == nil {

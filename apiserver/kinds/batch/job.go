@@ -56,7 +56,13 @@ func job() *kind.Kind {
 		AllowUnconditionalUpdate: true,
 		// Clients of before Jobs were garbage collected expect their pods to stay.
 		DefaultPropagation: metav1.DeletePropagationOrphan,
-		Status:             &kind.Subresource{Validate: typed.ValidateUpdate(validateJobStatusUpdate)},
+		DeletionWarnings: func(o *metav1.DeleteOptions) []string {
+			if o.PropagationPolicy != nil || o.OrphanDependents != nil { //nolint:staticcheck // old clients send it
+				return nil
+			}
+			return []string{"child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"}
+		},
+		Status: &kind.Subresource{Validate: typed.ValidateUpdate(validateJobStatusUpdate)},
 		Fields: map[string]func(client.Object) string{
 			"status.successful": typed.Field(func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) }),
 		},

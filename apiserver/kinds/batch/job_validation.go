@@ -168,7 +168,7 @@ func validateCompletionMode(spec *batchv1.JobSpec, path *field.Path) field.Error
 	case batchv1.IndexedCompletion:
 		return validateIndexed(spec, path)
 	default:
-		return field.ErrorList{field.NotSupported(path.Child("completionMode"), mode, []batchv1.CompletionMode{batchv1.IndexedCompletion, batchv1.NonIndexedCompletion})}
+		return field.ErrorList{field.NotSupported(path.Child("completionMode"), mode, []batchv1.CompletionMode{batchv1.NonIndexedCompletion, batchv1.IndexedCompletion})}
 	}
 }
 

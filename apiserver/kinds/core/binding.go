@@ -60,7 +60,7 @@ func bind(ctx context.Context, opts Options, namespace, name string, b *corev1.B
 	}
 	e.RequireText(b.Target.Name, target.Child("name"))
 	if len(e.List) > 0 {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Binding"}, name, e.List)
+		return nil, e.List.ToAggregate() // as kube-apiserver: a plain message and the code 500
 	}
 	access, err := accessFrom(ctx)
 	if err != nil {
@@ -124,7 +124,6 @@ func accessFrom(ctx context.Context) (kind.Access, error) {
 // setCondition sets a condition of a pod; its transition time is that of the last change of its status.
 func setCondition(p *corev1.Pod, condition corev1.PodCondition, now metav1.Time) {
 	condition.LastTransitionTime = now
-	condition.ObservedGeneration = p.Generation
 	for i := range p.Status.Conditions {
 		if existing := &p.Status.Conditions[i]; existing.Type == condition.Type {
 			if existing.Status == condition.Status {

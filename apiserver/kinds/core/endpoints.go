@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/apiserver/kind"
 	"github.com/keelson/keelson/apiserver/kinds/internal/table"
@@ -48,9 +46,8 @@ func endpoints(opts Options) *kind.Kind {
 		ValidateUpdate: typed.ValidateUpdate(func(e, old *corev1.Endpoints) field.ErrorList {
 			return validateEndpoints(e, old, opts.AllowLoopback)
 		}),
-		Warnings: func(context.Context, client.Object, client.Object) []string {
-			return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-		},
+		Deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+
 		AllowUnconditionalUpdate: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), table.Text("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"]), table.Age(),

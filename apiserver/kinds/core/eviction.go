@@ -234,7 +234,8 @@ func (ev *evicting) remove(ctx context.Context) error {
 			}
 		}
 		setCondition(p, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
+			ObservedGeneration: p.Generation,
+			Type:               corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
 		}, metav1.NewTime(ev.opts.Clock.Now()))
 		return nil
 	})

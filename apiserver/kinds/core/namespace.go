@@ -67,9 +67,12 @@ func namespace() *kind.Kind {
 			}),
 			Validate: typed.ValidateUpdate(func(ns, _ *corev1.Namespace) field.ErrorList {
 				e := &validate.Errors{}
+				names := make([]string, len(ns.Spec.Finalizers))
 				for i, finalizer := range ns.Spec.Finalizers {
-					e.Add(apivalidation.ValidateFinalizerName(string(finalizer), field.NewPath("spec", "finalizers").Index(i)))
+					names[i] = string(finalizer)
+					e.Add(apivalidation.ValidateFinalizerName(names[i], field.NewPath("spec", "finalizers").Index(i)))
 				}
+				e.Add(kind.ValidateFinalizers(names, field.NewPath("spec", "finalizers")))
 				return e.List
 			}),
 		}},

@@ -122,7 +122,7 @@ func nodeResources(e *validate.Errors, n *corev1.Node) {
 		resources corev1.ResourceList
 	}{{"capacity", n.Status.Capacity}, {"allocatable", n.Status.Allocatable}} {
 		for _, name := range sets.List(sets.KeySet(list.resources)) {
-			p := field.NewPath("status", list.name).Key(string(name))
+			p := field.NewPath("status", list.name).Child(string(name)) // not as a key, as in kube-apiserver
 			e.ResourceQuantity(name, list.resources[name], p)
 			if list.name == "capacity" && validate.IsHugePages(name) {
 				e.HugePagesQuantity(name, list.resources[name], p)

@@ -36,7 +36,7 @@ func pod(opts Options) *kind.Kind {
 			if len(p.Spec.SchedulingGates) > 0 {
 				p.Status.Conditions = []corev1.PodCondition{{
 					Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
-					Message: "Scheduling is blocked due to non-empty scheduling gates",
+					Message: "Scheduling is blocked due to non-empty scheduling gates", LastTransitionTime: metav1.NewTime(opts.Clock.Now()),
 				}}
 			}
 		}),

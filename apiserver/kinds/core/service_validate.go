@@ -39,7 +39,7 @@ func validateService(s, old *corev1.Service, loopback bool) field.ErrorList {
 		known = old.Spec.ExternalIPs
 	}
 	for i, ip := range spec.ExternalIPs {
-		if errs := validation.IsValidIPForLegacyField(ips.Index(i), ip, false, known); len(errs) > 0 {
+		if errs := validation.IsValidIPForLegacyField(ips.Index(i), ip, true, known); len(errs) > 0 {
 			e.Add(errs)
 		} else {
 			validate.OrdinaryIP(e, ip, loopback, ips.Index(i))
@@ -261,7 +261,7 @@ func loadBalancer(e *validate.Errors, s, old *corev1.Service, p *field.Path) {
 		}
 		for i, value := range spec.LoadBalancerSourceRanges {
 			// Blanks around a range have always been let pass.
-			e.Add(validation.IsValidCIDRForLegacyField(ranges.Index(i), strings.TrimSpace(value), false, known))
+			e.Add(validation.IsValidCIDRForLegacyField(p.Child("LoadBalancerSourceRanges").Index(i), strings.TrimSpace(value), false, known))
 		}
 		return
 	}
@@ -312,7 +312,7 @@ func trafficPolicies(e *validate.Errors, s *corev1.Service, p *field.Path) {
 	}
 	if distribution := spec.TrafficDistribution; distribution != nil {
 		validate.OneOf(e, p.Child("trafficDistribution"), *distribution,
-			corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameNode, corev1.ServiceTrafficDistributionPreferSameZone)
+			corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)
 	}
 }
 
@@ -420,7 +420,7 @@ func serviceWarnings(s, old *corev1.Service) []string {
 		out = append(out, fmt.Sprintf("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName))
 	}
 	if d := s.Spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose && (old == nil || old.Spec.TrafficDistribution == nil || *old.Spec.TrafficDistribution != *d) {
-		out = append(out, "spec.trafficDistribution: PreferClose is deprecated; use PreferSameZone instead")
+		out = append(out, "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"")
 	}
 	return out
 }

@@ -152,7 +152,7 @@ func (al *allocation) takeAddress(r AddressAllocator, ip netip.Addr) error {
 		return errNoRange
 	}
 	if !r.Prefix().Contains(ip.Unmap()) {
-		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, r.Prefix())
+		return errors.New("the provided network does not match the current range")
 	}
 	return al.twice(func() error {
 		if err := r.Allocate(ip); err != nil {

@@ -55,7 +55,7 @@ func runtimeClass() *kind.Kind {
 func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 	errs := rules.Messages(apivalidation.NameIsDNSLabel(c.Handler, false), c.Handler, field.NewPath("handler"))
 	if c.Overhead != nil {
-		path := field.NewPath("overhead", "podFixed")
+		path := field.NewPath("overhead", "limits") // as kube-apiserver names it
 		for name, q := range c.Overhead.PodFixed {
 			errs = append(errs, rules.Messages(validation.IsQualifiedName(string(name)), string(name), path.Key(string(name)))...)
 			if q.Sign() < 0 {

@@ -148,7 +148,7 @@ func (c *check) container(ctr *corev1.Container, p *field.Path) {
 		c.Invalid(p.Child("image"), ctr.Image, "must not have leading or trailing whitespace")
 	}
 	validate.OneOf(&c.Errors, p.Child("terminationMessagePolicy"), ctr.TerminationMessagePolicy,
-		corev1.TerminationMessageFallbackToLogsOnError, corev1.TerminationMessageReadFile)
+		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)
 	c.ports(ctr.Ports, p.Child("ports"))
 	c.env(ctr.Env, p.Child("env"))
 	c.envFrom(ctr.EnvFrom, p.Child("envFrom"))
@@ -210,8 +210,8 @@ func (c *check) hostNetworkPorts(path *field.Path) {
 		for i := range list.containers {
 			for j, port := range list.containers[i].Ports {
 				if port.HostPort != port.ContainerPort && (c.opts.isPod || port.HostPort != 0) {
-					c.Invalid(path.Child(list.name).Index(i).Child("ports").Index(j).Child("containerPort"), port.ContainerPort,
-						"must match `hostPort` when `hostNetwork` is true")
+					c.Invalid(path.Child(list.name).Index(i).Child("ports").Index(j).Child("hostPort"), port.HostPort,
+						"must match `containerPort` when `hostNetwork` is true")
 				}
 			}
 		}

@@ -35,7 +35,7 @@ func (c *check) volumeMounts(ctr *corev1.Container, path *field.Path) {
 			c.Invalid(p.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices")
 		}
 		if m.SubPath != "" {
-			c.LocalDescendingPath(m.SubPath, p.Child("subPath"))
+			c.LocalDescendingPath(m.SubPath, path.Child("subPath")) // without the index, as in kube-apiserver
 		}
 		if m.SubPathExpr != "" {
 			if m.SubPath != "" {
@@ -43,7 +43,7 @@ func (c *check) volumeMounts(ctr *corev1.Container, path *field.Path) {
 			}
 			c.LocalDescendingPath(m.SubPathExpr, p.Child("subPathExpr"))
 		}
-		c.propagation(m, ctr, p.Child("mountPropagation"))
+		c.propagation(m, ctr, path.Child("mountPropagation"))
 		c.recursiveReadOnly(m, p.Child("recursiveReadOnly"))
 	}
 }

@@ -204,7 +204,7 @@ func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
 		if slices.ContainsFunc(pod.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == condition.Type }) {
 			continue
 		}
-		e.QualifiedName(string(condition.Type), p.Child("conditions").Index(i).Child("type"))
+		e.QualifiedName(string(condition.Type), p.Child("conditions").Index(i).Child("Type"))
 	}
 	if pod.Spec.NodeName != old.Spec.NodeName {
 		e.Forbidden(p.Child("nodeName"), "may not be changed directly")

@@ -196,7 +196,7 @@ func (c *check) tolerations(tolerations []corev1.Toleration, path *field.Path) {
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				c.Invalid(p.Child("operator"), t, "value must be empty when `operator` is 'Exists'")
+				c.Invalid(p.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'")
 			}
 		default:
 			validate.NotSupported(&c.Errors, p.Child("operator"), t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)
@@ -234,7 +234,7 @@ func (c *check) operatingSystem(p *field.Path) {
 	case corev1.Windows:
 		c.windowsFields(p)
 	default:
-		validate.NotSupported(&c.Errors, os.Child("name"), c.spec.OS.Name, corev1.Linux, corev1.Windows)
+		validate.NotSupported(&c.Errors, os, c.spec.OS.Name, corev1.Linux, corev1.Windows)
 	}
 }
 

@@ -14,14 +14,15 @@ import (
 	"github.com/keelson/keelson/apiserver/kinds/internal/typed"
 )
 
-func bindingColumns() []metav1.TableColumnDefinition {
+// bindingColumns describe bindings whose reference has the text ref; kind is their own name.
+func bindingColumns(ref, kind string) []metav1.TableColumnDefinition {
 	return []metav1.TableColumnDefinition{
 		table.Name(),
-		table.Text("Role", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
+		table.Text("Role", ref),
 		table.Age(),
-		table.Wide(table.Text("Users", "Users in the binding")),
-		table.Wide(table.Text("Groups", "Groups in the binding")),
-		table.Wide(table.Text("ServiceAccounts", "ServiceAccounts in the binding")),
+		table.Wide(table.Text("Users", "Users in the "+kind)),
+		table.Wide(table.Text("Groups", "Groups in the "+kind)),
+		table.Wide(table.Text("ServiceAccounts", "ServiceAccounts in the "+kind)),
 	}
 }
 
@@ -61,7 +62,7 @@ func roleBinding(g guard) *kind.Kind {
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.roleBinding,
-		Columns:                  bindingColumns(),
+		Columns:                  bindingColumns(rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], "roleBinding"),
 		Row:                      typed.Row(func(b *rbacv1.RoleBinding) []any { return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects) }),
 	}
 }
@@ -83,7 +84,7 @@ func clusterRoleBinding(g guard) *kind.Kind {
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.clusterRoleBinding,
-		Columns:                  bindingColumns(),
+		Columns:                  bindingColumns(rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], "clusterRoleBinding"),
 		Row: typed.Row(func(b *rbacv1.ClusterRoleBinding) []any {
 			return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects)
 		}),
@@ -103,7 +104,7 @@ func unchangedRef(ref, old rbacv1.RoleRef) field.ErrorList {
 	if ref == old {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(field.NewPath("roleRef"), ref, "cannot change roleRef")}
+	return field.ErrorList{field.Invalid(field.NewPath("roleRef"), ref, "field is immutable")}
 }
 
 func validateBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool) field.ErrorList {

@@ -22,7 +22,7 @@ func TestForm(t *testing.T) {
 	g := Group(Options{})
 	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "r"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}
 	kindtest.CreateTable(t, kindtest.Find(t, g, "Role"), role, []kindtest.Change[*rbacv1.Role]{
-		{"empty rule", func(r *rbacv1.Role) { r.Rules[0] = rbacv1.PolicyRule{} }, `rules[0].verbs: Required value: verbs must contain at least one value
+		{"empty rule", func(r *rbacv1.Role) { r.Rules[0] = rbacv1.PolicyRule{} }, `rules[0].verbs: Required value
 rules[0].apiGroups: Required value: resource rules must supply at least one api group
 rules[0].resources: Required value: resource rules must supply at least one resource`},
 		{"paths", func(r *rbacv1.Role) {
@@ -38,7 +38,7 @@ rules[0].resources: Required value: resource rules must supply at least one reso
 	kindtest.UpdateTable(t, k, b, []kindtest.Change[*rbacv1.RoleBinding]{
 		{
 			"role", func(b *rbacv1.RoleBinding) { b.RoleRef.Name = "other" },
-			`roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"other"}: cannot change roleRef`,
+			`roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"other"}: field is immutable`,
 		},
 	})
 	kindtest.Create(k, b)

@@ -83,7 +83,7 @@ func validatePolicyRules(list []rbacv1.PolicyRule, namespaced bool, path *field.
 func validatePolicyRule(r *rbacv1.PolicyRule, namespaced bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(r.Verbs) == 0 {
-		errs = append(errs, field.Required(path.Child("verbs"), "verbs must contain at least one value"))
+		errs = append(errs, field.Required(path.Child("verbs"), ""))
 	}
 	if len(r.NonResourceURLs) > 0 {
 		at := path.Child("nonResourceURLs")

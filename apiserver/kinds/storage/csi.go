@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
@@ -56,7 +57,7 @@ func csiDriver() *kind.Kind {
 			}
 		}),
 		Validate: typed.Validate(func(d *storagev1.CSIDriver) field.ErrorList {
-			return append(driverName(d.Name, field.NewPath("name")), validateDriver(&d.Spec, field.NewPath("spec"))...)
+			return validateDriver(&d.Spec, field.NewPath("spec"))
 		}),
 		ValidateUpdate: typed.ValidateUpdate(func(d, old *storagev1.CSIDriver) field.ErrorList {
 			path := field.NewPath("spec")
@@ -258,7 +259,10 @@ func volumeAttachment() *kind.Kind {
 		Resource: "volumeattachments",
 		Singular: "volumeattachment",
 
-		Validate: typed.Validate(validateAttachment),
+		// Attachments have no generation.
+		PrepareForCreate: typed.Prepare(func(_ context.Context, a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} }),
+		PrepareForUpdate: typed.PrepareUpdate(func(_ context.Context, a, old *storagev1.VolumeAttachment) { a.Status = old.Status }),
+		Validate:         typed.Validate(validateAttachment),
 		ValidateUpdate: typed.ValidateUpdate(func(a, old *storagev1.VolumeAttachment) field.ErrorList {
 			return append(validateAttachment(a), rules.Immutable(a.Spec, old.Spec, field.NewPath("spec"))...)
 		}),

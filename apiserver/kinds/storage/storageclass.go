@@ -42,6 +42,9 @@ func Group() kind.Group {
 	}
 }
 
+// immutable is what kube-apiserver says of a change to a field that is declared so; it doesn't name the value.
+const immutable = "field is immutable"
+
 func storageClass() *kind.Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return &kind.Kind{
@@ -58,15 +61,18 @@ func storageClass() *kind.Kind {
 		ValidateUpdate: typed.ValidateUpdate(func(c, old *storagev1.StorageClass) field.ErrorList {
 			var errs field.ErrorList
 			if !apiequality.Semantic.DeepEqual(c.Parameters, old.Parameters) {
-				errs = append(errs, field.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden."))
+				errs = append(errs, field.Invalid(field.NewPath("parameters"), nil, immutable))
 			}
 			if c.Provisioner != old.Provisioner {
-				errs = append(errs, field.Forbidden(field.NewPath("provisioner"), "updates to provisioner are forbidden."))
+				errs = append(errs, field.Invalid(field.NewPath("provisioner"), nil, immutable))
 			}
 			if !apiequality.Semantic.DeepEqual(c.ReclaimPolicy, old.ReclaimPolicy) {
-				errs = append(errs, field.Forbidden(field.NewPath("reclaimPolicy"), "updates to reclaimPolicy are forbidden."))
+				errs = append(errs, field.Invalid(field.NewPath("reclaimPolicy"), nil, immutable))
 			}
-			return append(errs, rules.Immutable(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode"))...)
+			if !apiequality.Semantic.DeepEqual(c.VolumeBindingMode, old.VolumeBindingMode) {
+				errs = append(errs, field.Invalid(field.NewPath("volumeBindingMode"), nil, immutable))
+			}
+			return errs
 		}),
 		AllowUnconditionalUpdate: true,
 		Columns: []metav1.TableColumnDefinition{

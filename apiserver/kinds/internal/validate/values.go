@@ -128,7 +128,7 @@ func OrdinaryIP(e *Errors, value string, loopback bool, p *field.Path) {
 		return
 	}
 	if ip.IsUnspecified() {
-		e.Invalid(p, value, "may not be unspecified (0.0.0.0 or ::)")
+		e.Invalid(p, value, "may not be unspecified ("+ip.String()+")")
 	}
 	if ip.IsLoopback() && !loopback {
 		e.Invalid(p, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)")

@@ -1,0 +1,213 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/apiserver/auth/rbac"
+)
+
+// userPrefix begins the names of nodes' users.
+const userPrefix = "system:node:"
+
+// Options of an Authorizer.
+type Options struct {
+	// Rules are what every node may do, as far as it is not decided by object. Default: rbac.NodeRules.
+	Rules []rbacv1.PolicyRule
+	// Kinds are those that Run follows, where not all are served. Default: Pods, PersistentVolumes and VolumeAttachments.
+	Kinds []client.Object
+}
+
+// Authorizer decides what nodes may do. Its methods may be called from any goroutine.
+type Authorizer struct {
+	opts  Options
+	rules *rbac.Rules
+	mu    sync.RWMutex
+	graph graph
+	once  sync.Once
+	ready chan struct{}
+}
+
+var (
+	_ authorizer.Authorizer   = (*Authorizer)(nil)
+	_ authorizer.RuleResolver = (*Authorizer)(nil)
+)
+
+// New returns an Authorizer that knows no objects yet.
+func New(o Options) (*Authorizer, error) {
+	if o.Rules == nil {
+		o.Rules = rbac.NodeRules()
+	}
+	if o.Kinds == nil {
+		o.Kinds = []client.Object{&corev1.Pod{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{}}
+	}
+	return &Authorizer{opts: o, rules: rbac.NewRules(o.Rules), graph: newGraph(), ready: make(chan struct{})}, nil
+}
+
+// Run follows the objects of informers until ctx ends. It does not start the cache.
+func (a *Authorizer) Run(ctx context.Context, informers cache.Informers) error {
+	handler := toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { a.event(obj, false) }, UpdateFunc: func(_, obj any) { a.event(obj, false) }, DeleteFunc: func(obj any) { a.event(obj, true) },
+	}
+	var stop []func() error
+	defer func() {
+		for _, f := range stop {
+			_ = f() // the informer has stopped already: nothing to remove from
+		}
+	}()
+	var synced []toolscache.DoneChecker
+	for _, obj := range a.opts.Kinds {
+		informer, err := informers.GetInformer(ctx, obj)
+		if err != nil {
+			return fmt.Errorf("node: informer of %T: %w", obj, err)
+		}
+		handle, err := informer.AddEventHandler(handler)
+		if err != nil {
+			return fmt.Errorf("node: handler of %T: %w", obj, err)
+		}
+		stop = append(stop, func() error { return informer.RemoveEventHandler(handle) })
+		synced = append(synced, handle.HasSyncedChecker())
+	}
+	for _, s := range synced {
+		select {
+		case <-s.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	a.once.Do(func() { close(a.ready) })
+	<-ctx.Done()
+	return nil
+}
+
+// WaitReady blocks until Run has seen every object that existed when it started.
+func (a *Authorizer) WaitReady(ctx context.Context) error {
+	select {
+	case <-a.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Authorizer) event(obj any, deleted bool) {
+	if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		obj = tombstone.Obj
+	}
+	o, ok := obj.(client.Object)
+	switch {
+	case !ok:
+	case deleted:
+		a.Delete(o)
+	default:
+		a.Set(o)
+	}
+}
+
+// Set adds or replaces a Pod, PersistentVolume or VolumeAttachment. Callers that have no informers use it and Delete in place of Run.
+func (a *Authorizer) Set(obj client.Object) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.graph.set(obj)
+}
+
+// Delete removes an object given to Set, by its kind, namespace and name.
+func (a *Authorizer) Delete(obj client.Object) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.graph.remove(obj)
+}
+
+// nodeOf returns the name of the node that a user is.
+func nodeOf(u user.Info) (name string, ok bool) {
+	if u == nil {
+		return "", false
+	}
+	name, ok = strings.CutPrefix(u.GetName(), userPrefix)
+	return name, ok && slices.Contains(u.GetGroups(), user.NodesGroup)
+}
+
+const allow, noOpinion = authorizer.DecisionAllow, authorizer.DecisionNoOpinion
+
+// Authorize implements authorizer.Authorizer. It allows or has no opinion; the reasons are those of kube-apiserver.
+func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+	node, ok := nodeOf(attrs.GetUser())
+	switch {
+	case !ok:
+		return noOpinion, "", nil
+	case node == "":
+		return noOpinion, fmt.Sprintf("unknown node for user %q", attrs.GetUser().GetName()), nil
+	}
+	if attrs.IsResourceRequest() {
+		if f := byResource[schema.GroupResource{Group: attrs.GetAPIGroup(), Resource: attrs.GetResource()}]; f != nil {
+			if reason := f(a, node, attrs); reason != yes {
+				return noOpinion, strings.TrimPrefix(reason, noReason), nil
+			}
+			return allow, "", nil
+		}
+	}
+	if a.rules.Allow(attrs) {
+		return allow, "", nil
+	}
+	return noOpinion, "", nil
+}
+
+// related is yes if the node has to do with the object asked for.
+func (a *Authorizer) related(node string, k kind, attrs authorizer.Attributes) string {
+	if attrs.GetName() == "" {
+		return "No Object name found"
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.graph.related(node, ref{k, attrs.GetNamespace(), attrs.GetName()}) {
+		return yes
+	}
+	return fmt.Sprintf("no relationship found between node '%s' and this object", node)
+}
+
+// ConditionsAwareAuthorize implements authorizer.Authorizer; decisions carry no conditions.
+func (a *Authorizer) ConditionsAwareAuthorize(ctx context.Context, attrs authorizer.Attributes) authorizer.ConditionsAwareDecision {
+	return authorizer.ConditionsAwareDecisionFromParts(a.Authorize(ctx, attrs))
+}
+
+// EvaluateConditions implements authorizer.Authorizer by refusing: there are no conditions.
+func (*Authorizer) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
+	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
+}
+
+// RulesFor implements authorizer.RuleResolver: what a node may do can't be listed.
+func (*Authorizer) RulesFor(_ context.Context, u user.Info, _ string) ([]authorizer.ResourceRuleInfo, []authorizer.NonResourceRuleInfo, bool, error) {
+	if _, ok := nodeOf(u); ok {
+		return nil, nil, true, errors.New("node authorizer does not support user rule resolution")
+	}
+	return nil, nil, false, nil
+}
+
+// selects reports whether a list or watch is restricted to one value of a field.
+func selects(attrs authorizer.Attributes, field, value string) bool {
+	reqs, err := attrs.GetFieldSelector()
+	if err != nil {
+		return false
+	}
+	for _, r := range reqs {
+		if r.Field == field && (r.Operator == selection.Equals || r.Operator == selection.DoubleEquals) && r.Value == value {
+			return true
+		}
+	}
+	return false
+}
