@@ -20,7 +20,7 @@
 //
 // In requests {ns} is the namespace, {rv}, {uid} and {continue} are those of the last answer that had one, and {x*1000} is x a thousand times. What differs
 // from run to run (times, UIDs, resource versions, allocated addresses and ports) is replaced by words in capitals. The header User names who asks
-// (admin), Encode: protobuf encodes the body, and Settle: true waits a moment, while recording, for the caches of kube-apiserver, and Managed: true keeps managed fields in the answer, which are left out otherwise.
+// (admin), Encode: protobuf encodes the body, and Settle: true waits a moment if [Options] say so, and Managed: true keeps managed fields in the answer, which are left out otherwise.
 //
 // The package does not compare watches longer than a second, nor streams.
 package apiservertest

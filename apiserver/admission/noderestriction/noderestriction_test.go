@@ -12,6 +12,8 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/keelson/keelson/apiserver/admission/internal/admissiontest"
 )
 
@@ -19,6 +21,7 @@ func pod(name, node string, mirror bool) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: name, UID: "u-" + "1"}, Spec: corev1.PodSpec{NodeName: node}}
 	if mirror {
 		p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node, UID: "u-n", Controller: ptr.To(true)}}
 	}
 	return p
 }
@@ -32,7 +35,7 @@ func node(name string, labels ...string) *corev1.Node {
 }
 
 func TestPlugin(t *testing.T) {
-	p, err := New(admissiontest.Client(t, pod("mine", "a", false), pod("theirs", "b", false)), Options{})
+	p, err := New(admissiontest.Client(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "u-n"}}, pod("mine", "a", false), pod("theirs", "b", false)), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +43,8 @@ func TestPlugin(t *testing.T) {
 	secretPod.Spec.Containers = []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{}}}}}
 	accountPod := pod("x", "a", true)
 	accountPod.Spec.ServiceAccountName = "default"
+	unowned := pod("x", "a", true)
+	unowned.OwnerReferences = nil
 	relabelled := pod("mine", "a", false)
 	relabelled.Labels = map[string]string{"x": "y"}
 	tainted := node("a")
@@ -61,6 +66,7 @@ func TestPlugin(t *testing.T) {
 		{"own mirror pod", admissiontest.Request{Object: pod("x", "a", true)}, ""},
 		{"pod that is no mirror", admissiontest.Request{Object: pod("x", "a", false)}, `pod does not have "kubernetes.io/config.mirror" annotation, node "a" can only create mirror pods`},
 		{"mirror pod elsewhere", admissiontest.Request{Object: pod("x", "b", true)}, `node "a" can only create pods with spec.nodeName set to itself`},
+		{"without an owner", admissiontest.Request{Object: unowned}, `node "a" can only create pods with an owner reference set to itself`},
 		{"secret", admissiontest.Request{Object: secretPod}, `node "a" can not create pods that reference secrets`},
 		{"account", admissiontest.Request{Object: accountPod}, `node "a" can not create pods that reference a service account`},
 		{"delete own pod", admissiontest.Request{Old: pod("mine", "a", false), Operation: remove}, ""},

@@ -122,7 +122,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"mirror pod with an account", mirror, `a mirror pod may not reference service accounts`},
 		{"mirror pod", plain, ""},
-		{"no such account", missing, `pods "p" is forbidden: error looking up service account n/gone: serviceaccounts "gone" not found`},
+		{"no such account", missing, `pods "p" is forbidden: error looking up service account n/gone: serviceaccount "gone" not found`},
 		{"secret of others", theirs, `is not allowed because service account strict does not reference that secret`},
 		{"secret of its own", mine, ""},
 	} {

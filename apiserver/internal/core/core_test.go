@@ -157,7 +157,7 @@ func TestCreateErrors(t *testing.T) {
 		{"other namespace", configMap("other", "b"), "ns", metav1.StatusReasonBadRequest, "the namespace of the provided object does not match the namespace sent on the request"},
 		{"no namespace", configMap("", "b"), "", metav1.StatusReasonBadRequest, "an empty namespace may not be set during creation"},
 		{"kind's validation", configMap("", "b", "bad key", ""), "ns", metav1.StatusReasonInvalid, `ConfigMap "b" is invalid: data[bad key]: Invalid value: "bad key": no spaces`},
-		{"resourceVersion", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "b", ResourceVersion: "7"}}, "ns", metav1.StatusReasonBadRequest, "resourceVersion should not be set on objects to be created"},
+		{"resourceVersion", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "b", ResourceVersion: "7"}}, "ns", metav1.StatusReasonUnknown, "resourceVersion should not be set on objects to be created"},
 		{"owner", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "b", OwnerReferences: []metav1.OwnerReference{{Kind: "x"}}}}, "ns", metav1.StatusReasonInvalid, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -37,9 +37,7 @@ func TestErrors(t *testing.T) {
 		},
 		"no such resource":          {"GET", "/apis/coordination.k8s.io/v1/nothing", "", nil, 404, "NotFound", notFoundPath},
 		"no such version":           {"GET", "/apis/coordination.k8s.io/v9/leases", "", nil, 404, "NotFound", notFoundPath},
-		"no such group":             {"GET", "/apis/nope.example/v1/leases", "", nil, 404, "NotFound", notFoundPath},
 		"no such subresource":       {"GET", leasesPath + "/have/status", "", nil, 404, "NotFound", notFoundPath},
-		"no such path":              {"GET", "/nope", "", nil, 404, "NotFound", notFoundPath},
 		"too deep":                  {"GET", leasesPath + "/have/a/b", "", nil, 404, "NotFound", notFoundPath},
 		"empty name":                {"GET", leasesPath + "//x", "", nil, 404, "NotFound", notFoundPath},
 		"delete of discovery":       {"DELETE", "/apis/coordination.k8s.io/v1", "", nil, 405, "MethodNotAllowed", method},
@@ -47,20 +45,20 @@ func TestErrors(t *testing.T) {
 		"put to collection":         {"PUT", leasesPath, `{}`, nil, 405, "MethodNotAllowed", method},
 		"patch of collection":       {"PATCH", leasesPath, `{}`, []string{"Content-Type", "application/merge-patch+json"}, 405, "MethodNotAllowed", method},
 		"unknown method":            {"FROB", leasesPath, ``, nil, 405, "MethodNotAllowed", method},
-		"create in all namespaces":  {"POST", "/apis/coordination.k8s.io/v1/leases", `{"metadata":{"name":"x"}}`, nil, 400, "BadRequest", "an empty namespace may not be set during creation"},
+		"create in all namespaces":  {"POST", "/apis/coordination.k8s.io/v1/leases", `{"metadata":{"name":"x"}}`, nil, 405, "MethodNotAllowed", method},
 		"name that escapes":         {"GET", leasesPath + "/%2e%2e", "", nil, 400, "BadRequest", `Name parameter invalid: "..": may not be '..'`},
 		"name with percent":         {"GET", leasesPath + "/a%25b", "", nil, 400, "BadRequest", `Name parameter invalid: "a%b": may not contain '%'`},
 		"namespace that escapes":    {"GET", "/apis/coordination.k8s.io/v1/namespaces/%2e%2e/leases/x", "", nil, 400, "BadRequest", `Namespace parameter invalid: "..": may not be '..'`},
-		"not acceptable":            {"GET", leasesPath, "", []string{"Accept", "image/png"}, 406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+		"not acceptable":            {"GET", leasesPath, "", []string{"Accept", "image/png"}, 406, "NotAcceptable", "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
 		"table in protobuf":         {"GET", leasesPath, "", []string{"Accept", "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1"}, 406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		"list as one":               {"GET", leasesPath, "", []string{"Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}, 406, "NotAcceptable", "you requested PartialObjectMetadata, but the requested object is a list"},
+		"list as one":               {"GET", leasesPath, "", []string{"Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}, 406, "NotAcceptable", "you requested PartialObjectMetadata, but the requested object is a list (*coordination.LeaseList)"},
 		"unsupported body":          {"POST", leasesPath, "x", []string{"Content-Type", "text/plain"}, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		"unsupported patch":         {"PATCH", leasesPath + "/have", "{}", []string{"Content-Type", "application/json"}, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"},
+		"unsupported patch":         {"PATCH", leasesPath + "/have", "{}", []string{"Content-Type", "application/json"}, 415, "UnsupportedMediaType", "415: Unsupported Media Type"},
 		"too large":                 {"POST", leasesPath, `{"metadata":{"name":"` + strings.Repeat("x", 2000) + `"}}`, nil, 413, "RequestEntityTooLarge", "Request entity too large: limit is 1000"},
 		"empty body":                {"POST", leasesPath, ``, nil, 400, "BadRequest", "the object provided is unrecognized (must be of type Lease): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"},
 		"not JSON":                  {"POST", leasesPath, `{nope`, nil, 400, "BadRequest", "the object provided is unrecognized (must be of type Lease): couldn't get version/kind; json parse error: invalid character 'n' looking for beginning of object key string ({nope)"},
 		"not protobuf":              {"POST", leasesPath, `{nope`, []string{"Content-Type", mediaProto}, 400, "BadRequest", "the object provided is unrecognized (must be of type Lease): provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] ({nope)"},
-		"another kind":              {"POST", leasesPath, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"x"}}`, nil, 400, "BadRequest", "the API version in the data (apps/v1) does not match the expected API version (coordination.k8s.io/v1)"},
+		"another kind":              {"POST", leasesPath, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"x"}}`, nil, 400, "BadRequest", `Deployment in version "v1" cannot be handled as a Lease: converting (v1.Deployment) to (coordination.Lease): unknown conversion`},
 		"unknown kind":              {"POST", leasesPath, `{"apiVersion":"coordination.k8s.io/v1","kind":"Foo"}`, nil, 400, "BadRequest", `Foo in version "v1" cannot be handled as a Lease: no kind "Foo" is registered for version "coordination.k8s.io/v1" in scheme "pkg/runtime/scheme.go:111"`},
 		"wrong type":                {"POST", leasesPath, `{"metadata":{"name":"x"},"spec":{"leaseDurationSeconds":"ten"}}`, nil, 400, "BadRequest", `Lease in version "v1" cannot be handled as a Lease: json: cannot unmarshal string into Go struct field LeaseSpec.spec.leaseDurationSeconds of type int32`},
 		"strict":                    {"POST", leasesPath + "?fieldValidation=Strict", `{"metadata":{"name":"x","foo":1},"spec":{},"spec":{}}`, nil, 400, "BadRequest", `Lease in version "v1" cannot be handled as a Lease: strict decoding error: unknown field "metadata.foo", duplicate field "spec"`},
@@ -69,7 +67,7 @@ func TestErrors(t *testing.T) {
 		"bad limit":                 {"GET", leasesPath + "?limit=ten", "", nil, 400, "BadRequest", `strconv.ParseInt: parsing "ten": invalid syntax`},
 		"bad label selector":        {"GET", leasesPath + "?labelSelector=a%3D%3D%3Db", "", nil, 400, "BadRequest", `unable to parse requirement: found '=', expected: identifier`},
 		"bad field selector":        {"GET", leasesPath + "?fieldSelector=spec.x%3Dy", "", nil, 400, "BadRequest", `"spec.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
-		"bad version":               {"GET", leasesPath + "?resourceVersion=abc", "", nil, 400, "BadRequest", `invalid resource version "abc": strconv.ParseUint: parsing "abc": invalid syntax`},
+		"bad version":               {"GET", leasesPath + "?resourceVersion=abc", "", nil, 400, "BadRequest", `invalid resource version: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax`},
 		"match without version":     {"GET", leasesPath + "?resourceVersionMatch=Exact", "", nil, 422, "Invalid", `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided`},
 		"bad include":               {"GET", leasesPath + "?includeObject=All", "", []string{"Accept", "application/json;as=Table;g=meta.k8s.io;v=v1"}, 400, "BadRequest", `Unable to convert to Table as requested: includeObject: Invalid value: "All": must be 'Metadata', 'Object', 'None', or empty`},
 		"name of another":           {"PUT", leasesPath + "/have", `{"metadata":{"name":"other"}}`, nil, 400, "BadRequest", "the name of the object (other) does not match the name on the URL (have)"},
@@ -105,6 +103,11 @@ func TestErrors(t *testing.T) {
 				t.Errorf("header is %v", resp.Header)
 			}
 		})
+	}
+	for _, path := range []string{"/nope", "/apis/nope.example/v1/leases", "/apis/nope.example"} {
+		if resp, body := f.do(t, "GET", path, ""); resp.StatusCode != http.StatusNotFound || body != "404 page not found\n" {
+			t.Errorf("%s: %d %q", path, resp.StatusCode, body)
+		}
 	}
 	if resp, body := f.do(t, "GET", leasesPath, "", "Authorization", "Bearer bob", "Impersonate-User", "alice"); resp.StatusCode != http.StatusOK {
 		t.Errorf("allowed impersonation got %d %s", resp.StatusCode, body)

@@ -293,7 +293,8 @@ func (h *Handler) route(w *response, r *http.Request, x *exchange) error {
 		doc.serve(h, w, r)
 		return nil
 	}
-	if p, ok := parsePath(path); ok && h.discovery.document("/apis/"+p.gv.Group) != nil || strings.HasPrefix(path, "/api/") {
+	group, _, _ := strings.Cut(strings.TrimPrefix(path, "/apis/"), "/")
+	if strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/") && h.discovery.document("/apis/"+group) != nil {
 		return errNotFoundPath()
 	}
 	return errNoSuchPath

@@ -26,11 +26,12 @@ func TestAutoscaler(t *testing.T) {
 	type change = kindtest.Change[*autoscalingv2.HorizontalPodAutoscaler]
 	type hpa = *autoscalingv2.HorizontalPodAutoscaler
 	kindtest.CreateTable(t, k, valid(), []change{
-		{"max", func(h hpa) { h.Spec.MaxReplicas = 0 }, "spec.maxReplicas: Invalid value: 0: must be greater than 0\nspec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"},
-		{"min", func(h hpa) { h.Spec.MinReplicas = ptr(int32(0)) }, `spec.minReplicas: Invalid value: 0: must be greater than or equal to 1`},
+		{"max", func(h hpa) { h.Spec.MaxReplicas = 0 }, "spec.maxReplicas: Required value\nspec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"},
+		{"min", func(h hpa) { h.Spec.MinReplicas = ptr(int32(0)) }, `spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas`},
 		{
 			"target", func(h hpa) { h.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{Name: "a/b"} },
-			"spec.scaleTargetRef.kind: Required value\n" + `spec.scaleTargetRef.name: Invalid value: "a/b": may not contain '/'`,
+			"spec.scaleTargetRef.kind: Required value\n" + `spec.scaleTargetRef.name: Invalid value: "a/b": may not contain '/'
+spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group`,
 		},
 		{
 			"metric without source", func(h hpa) { h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: "Pods"}} },

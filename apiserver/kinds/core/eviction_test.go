@@ -203,8 +203,8 @@ func TestBinding(t *testing.T) {
 		b    *corev1.Binding
 		want string
 	}{
-		{"free", to("free", "Pod", "n1"), `Binding "free" is invalid: target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>"`},
-		{"free", to("free", "", ""), `Binding "free" is invalid: target.name: Required value`},
+		{"free", to("free", "Pod", "n1"), `target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>"`},
+		{"free", to("free", "", ""), `target.name: Required value`},
 		{"free", to("other", "", "n1"), `name in URL does not match name in Binding object`},
 		{"bound", to("bound", "Node", "n1"), `Operation cannot be fulfilled on pods/binding "bound": pod bound is already assigned to node "n"`},
 		{"gated", to("gated", "Node", "n1"), `Operation cannot be fulfilled on pods/binding "gated": pod gated has non-empty .spec.schedulingGates`},

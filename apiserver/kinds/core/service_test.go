@@ -111,7 +111,7 @@ func TestServiceValidation(t *testing.T) {
 		{"external addresses", func(s *S) { s.Spec.ExternalIPs = []string{"127.0.0.1", "x", "0.0.0.0", "169.254.1.1"} }, []string{
 			`spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`,
 			`spec.externalIPs[1]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`,
-			`spec.externalIPs[2]: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0 or ::)`,
+			`spec.externalIPs[2]: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0)`,
 			`spec.externalIPs[3]: Invalid value: "169.254.1.1": may not be in the link-local range (169.254.0.0/16, fe80::/10)`,
 		}},
 		{"load balancer's fields", func(s *S) {
@@ -128,7 +128,7 @@ func TestServiceValidation(t *testing.T) {
 			s.Spec.InternalTrafficPolicy, s.Spec.TrafficDistribution = ptr.To[corev1.ServiceInternalTrafficPolicy]("x"), ptr.To("Far")
 		}, []string{
 			`spec.internalTrafficPolicy: Unsupported value: "x": supported values: "Cluster", "Local"`,
-			`spec.trafficDistribution: Unsupported value: "Far": supported values: "PreferClose", "PreferSameNode", "PreferSameZone"`,
+			`spec.trafficDistribution: Unsupported value: "Far": supported values: "PreferClose", "PreferSameZone", "PreferSameNode"`,
 		}},
 		{"addresses", func(s *S) { s.Spec.ClusterIPs = []string{"10.96.0.1"} }, []string{
 			"spec.clusterIPs: Invalid value: [\"10.96.0.1\"]: must be empty when `clusterIP` is not specified",
@@ -174,7 +174,7 @@ func TestServiceAllocation(t *testing.T) {
 		},
 		{
 			"address outside", func(s *corev1.Service) { s.Spec.ClusterIP = "1.2.3.4" },
-			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["1.2.3.4"]: failed to allocate IP 1.2.3.4: the provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/24`,
+			`Service "other" is invalid: spec.clusterIPs: Invalid value: ["1.2.3.4"]: failed to allocate IP 1.2.3.4: the provided network does not match the current range`,
 		},
 		{
 			"same node port", func(s *corev1.Service) {

@@ -87,7 +87,7 @@ func TestContainers(t *testing.T) {
 			`spec.containers[0].imagePullPolicy: Unsupported value: "Sometimes": supported values: "Always", "IfNotPresent", "Never"`,
 		}},
 		{"termination message policy", func(p *corev1.Pod) { main0(p).TerminationMessagePolicy = "x" }, []string{
-			`spec.containers[0].terminationMessagePolicy: Unsupported value: "x": supported values: "FallbackToLogsOnError", "File"`,
+			`spec.containers[0].terminationMessagePolicy: Unsupported value: "x": supported values: "File", "FallbackToLogsOnError"`,
 		}},
 		{"ports", func(p *corev1.Pod) {
 			main0(p).Ports = []corev1.ContainerPort{
@@ -106,7 +106,7 @@ func TestContainers(t *testing.T) {
 		{"host network", func(p *corev1.Pod) {
 			p.Spec.HostNetwork = true
 			main0(p).Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 81}}
-		}, []string{"spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort` when `hostNetwork` is true"}},
+		}, []string{"spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"}},
 		{"restart rules", func(p *corev1.Pod) {
 			main0(p).RestartPolicyRules = []corev1.ContainerRestartRule{{Action: "Stop"}}
 		}, []string{
@@ -323,11 +323,11 @@ func TestVolumes(t *testing.T) {
 			corev1.VolumeMount{Name: "data", MountPath: "/r", RecursiveReadOnly: ptr.To(corev1.RecursiveReadOnlyEnabled)},
 		), []string{
 			`spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/data": must be unique`,
-			`spec.containers[0].volumeMounts[2].subPath: Invalid value: "../up": must not contain '..'`,
-			`spec.containers[0].volumeMounts[3].subPath: Invalid value: "/abs": must be a relative path`,
+			`spec.containers[0].volumeMounts.subPath: Invalid value: "../up": must not contain '..'`,
+			`spec.containers[0].volumeMounts.subPath: Invalid value: "/abs": must be a relative path`,
 			`spec.containers[0].volumeMounts[4].subPathExpr: Invalid value: "b": subPathExpr and subPath are mutually exclusive`,
 			`spec.containers[0].volumeMounts[5].mountPath: Required value`,
-			`spec.containers[0].volumeMounts[6].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers`,
+			`spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers`,
 			`spec.containers[0].volumeMounts[7].recursiveReadOnly: Forbidden: may only be specified when readOnly is true`,
 		}},
 		{"devices", func(p *corev1.Pod) {

@@ -53,7 +53,7 @@ func TestScalars(t *testing.T) {
 			`spec.hostAliases[0].ip: Invalid value: "1": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`,
 			`spec.priorityClassName: Invalid value: "C": ` + subdomain,
 			`spec.preemptionPolicy: Unsupported value: "x": supported values: "PreemptLowerPriority", "Never"`,
-			`spec.os.name: Unsupported value: "plan9": supported values: "linux", "windows"`,
+			`spec.os: Unsupported value: "plan9": supported values: "linux", "windows"`,
 		}},
 		{"tolerations", func(p *corev1.Pod) {
 			p.Spec.Tolerations = []corev1.Toleration{
@@ -65,7 +65,7 @@ func TestScalars(t *testing.T) {
 			}
 		}, []string{
 			"spec.tolerations[1].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
-			"spec.tolerations[2].operator: Invalid value: {\"key\":\"a\",\"operator\":\"Exists\",\"value\":\"x\"}: value must be empty when `operator` is 'Exists'",
+			"spec.tolerations[2].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
 			"spec.tolerations[3].effect: Invalid value: \"\": effect must be 'NoExecute' when `tolerationSeconds` is set",
 			`spec.tolerations[4].key: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`,
 			`spec.tolerations[4].operator: Unsupported value: "Gt": supported values: "Equal", "Exists"`,
