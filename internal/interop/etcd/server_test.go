@@ -18,12 +18,14 @@ import (
 const childEnv = "KEELSON_ETCD_CHILD"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		if err := child(dir); err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
+	for env, run := range map[string]func(string) error{childEnv: child, serveEnv: serveChild} {
+		if arg := os.Getenv(env); arg != "" {
+			if err := run(arg); err != nil {
+				fmt.Println("error", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
 }
