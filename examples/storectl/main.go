@@ -42,7 +42,7 @@ const usage = `usage: storectl COMMAND [flags], where COMMAND is one of
   verify    -i FILE                  check a snapshot
   copy      -from S -to S            copy a store, online; -follow goes on until interrupted
   compare   -from S -to S            compare the pairs of two stores
-  serve     -store S -listen ADDR    serve the store through etcd's API
+  serve     -store S -listen ADDR    serve the store through etcd's API; with TLS by -cert-file and -key-file
 where S is memory, bolt=FILE or etcd=URL,URL...; storectl COMMAND -h shows all flags
 `
 
@@ -69,6 +69,8 @@ type command struct {
 	follow, values   bool
 	keepRevisions    bool
 	username, secret string
+	server, client   tlsFiles
+	skip             int64
 	reported         time.Time
 }
 
@@ -102,6 +104,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, diag io.Writer) 
 	f.BoolVar(&c.follow, "follow", false, "go on copying what changes until interrupted")
 	f.BoolVar(&c.values, "values", false, "print values too")
 	f.BoolVar(&c.keepRevisions, "keep-revisions", false, "do not skip revisions when restoring; clients have to be restarted")
+	f.Int64Var(&c.skip, "skip", 0, "revisions to skip when restoring, more than there have been since the snapshot; 0 for very many")
+	c.client.clientFlags(f)
+	c.server.serverFlags(f)
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -122,7 +127,11 @@ func (c *command) open(ctx context.Context, spec string, create bool) (store.Sto
 		}
 		return boltstore.Open(where, boltstore.Options{})
 	case kind == "etcd" && where != "":
-		return etcdstore.New(ctx, strings.Split(where, ","), etcdstore.Options{Prefix: c.keyPrefix, Username: c.username, Password: c.secret})
+		secured, err := c.client.client()
+		if err != nil {
+			return nil, err
+		}
+		return etcdstore.New(ctx, strings.Split(where, ","), etcdstore.Options{Prefix: c.keyPrefix, Username: c.username, Password: c.secret, TLS: secured})
 	case spec == "":
 		return nil, errors.New("there is no store, want memory, bolt=FILE or etcd=URL")
 	}
@@ -318,7 +327,7 @@ func (c *command) restore(ctx context.Context) error {
 			return err
 		}
 		defer f.Close()
-		_, err = store.Restore(ctx, s, f, store.RestoreOptions{KeepRevisions: c.keepRevisions})
+		_, err = store.Restore(ctx, s, f, store.RestoreOptions{KeepRevisions: c.keepRevisions, Skip: c.skip})
 		return err
 	})
 }
@@ -362,13 +371,20 @@ func (c *command) compare(ctx context.Context) error {
 }
 
 func (c *command) serve(ctx context.Context) error {
+	secured, err := c.server.server()
+	if err != nil {
+		return err
+	}
 	return c.with(ctx, true, 0, func(s store.Store) error {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 		if err != nil {
 			return err
 		}
 		url := "http://" + l.Addr().String()
-		srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{url}})
+		if secured != nil {
+			url = "https://" + l.Addr().String()
+		}
+		srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{url}, TLS: secured})
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}

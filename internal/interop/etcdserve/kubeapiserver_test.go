@@ -2,9 +2,12 @@ package etcdserve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +24,9 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/keelson/keelson/apiserver/auth/ca"
 	"github.com/keelson/keelson/internal/interop/stock"
+	"github.com/keelson/keelson/store/etcdserve"
 )
 
 // quick makes what usually takes minutes happen during a test.
@@ -42,6 +47,33 @@ func TestKubeAPIServer(t *testing.T) {
 		exercise(t, s, p.url)
 		crash(t, s, p)
 	})
+}
+
+// An API server and its store know each other by certificates.
+func TestKubeAPIServerTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, err := ca.New(ca.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Client("kube-apiserver")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
+	if err := errors.Join(os.WriteFile(cert, pair.CertificatePEM, 0o600), os.WriteFile(key, pair.KeyPEM, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	url := serveWith(t, newMem(t), etcdserve.Options{TLS: &tls.Config{
+		GetCertificate: authority.ServingTLS("etcd", "127.0.0.1"), ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	s := stock.APIServer(t, stock.APIServerOptions{
+		Etcd: []string{url}, EtcdCA: filepath.Join(dir, ca.CertificateFile), EtcdCert: cert, EtcdKey: key, Args: quick(),
+	})
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "m"}}
+	if _, err := clientset(t, s).CoreV1().ConfigMaps("default").Create(t.Context(), m, metav1.CreateOptions{}); err != nil {
+		t.Error(err)
+	}
 }
 
 func clientset(t *testing.T, s *stock.Server) kubernetes.Interface {

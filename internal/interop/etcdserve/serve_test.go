@@ -137,12 +137,21 @@ func (p *process) kill() {
 // serve serves a store until the test ends.
 func serve(t testing.TB, s store.Store) (url string) {
 	t.Helper()
+	return serveWith(t, s, etcdserve.Options{})
+}
+
+func serveWith(t testing.TB, s store.Store, opts etcdserve.Options) (url string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	url = "http://" + l.Addr().String()
-	srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{url}})
+	if opts.TLS != nil {
+		url = "https://" + l.Addr().String()
+	}
+	opts.ClientURLs = []string{url}
+	srv, err := etcdserve.New(s, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
