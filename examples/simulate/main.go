@@ -96,7 +96,7 @@ func (o options) run(ctx context.Context, out *os.File) error {
 func (o options) simulate(ctx context.Context, w sim.Workload, policy policy, p *progress) (*sim.Result, error) {
 	opts := sim.Options{
 		Policy: policy.name, Engine: scheduler.EngineOptions{Profile: policy.profile, Seed: o.source.Seed}, DecisionTime: o.decision, GracePeriod: 30 * time.Second,
-		ResubmitDelay: 5 * time.Second, Check: o.check, Progress: func(now sim.Progress) { p.show(policy.name, now) },
+		ResubmitDelay: 5 * time.Second, Until: o.source.Length, Check: o.check, Progress: func(now sim.Progress) { p.show(policy.name, now) },
 	}
 	if o.logs {
 		log, err := os.Create(filepath.Join(o.out, policy.name+".log"))

@@ -22,19 +22,21 @@ type Metric struct {
 	Of func(r *Result, s *Sample) float64
 
 	format func(float64) string
-	most   float64 // of the axis, if it is fixed
+	most   float64   // of the axis, if it is fixed
+	steps  []float64 // of the axis, if they are not decimal
 }
 
 // Metrics are all there are for some results. Those that are 0 throughout are left out.
 func Metrics(results ...*Result) []Metric {
 	count := func(v float64) string { return short(v) }
-	percent := func(v float64) string { return strconv.FormatFloat(100*v, 'f', -1, 64) + "%" }
+	percent := func(v float64) string { return strconv.FormatFloat(100*v, 'g', 4, 64) + "%" }
 	span := func(v float64) string { return roughly(time.Duration(v * float64(time.Second))) }
+	spans := []float64{1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 2 * 24 * 3600, 7 * 24 * 3600}
 	all := []Metric{
 		{Name: "pending pods", About: "Pods that wait for a node", Of: func(_ *Result, s *Sample) float64 { return float64(s.Pending) }, format: count},
 		{Name: "running pods", About: "Pods on nodes", Of: func(_ *Result, s *Sample) float64 { return float64(s.Running) }, format: count},
-		{Name: "mean wait", About: "How long pods had waited that were placed since the sample before", Of: func(_ *Result, s *Sample) float64 { return s.MeanWait.Seconds() }, format: span},
-		{Name: "longest wait", About: "The longest of those waits", Of: func(_ *Result, s *Sample) float64 { return s.MaxWait.Seconds() }, format: span},
+		{Name: "mean wait", About: "How long pods had waited that were placed since the sample before", Of: func(_ *Result, s *Sample) float64 { return s.MeanWait.Seconds() }, format: span, steps: spans},
+		{Name: "longest wait", About: "The longest of those waits", Of: func(_ *Result, s *Sample) float64 { return s.MaxWait.Seconds() }, format: span, steps: spans},
 		{Name: "placed pods", About: "Pods placed since the sample before", Of: func(_ *Result, s *Sample) float64 { return float64(s.Placed) }, format: count},
 		{Name: "preempted pods", About: "Pods preempted since the sample before", Of: func(_ *Result, s *Sample) float64 { return float64(s.Preempted) }, format: count},
 		{Name: "evicted pods", About: "Pods lost with their node, or drained, since the sample before", Of: func(_ *Result, s *Sample) float64 { return float64(s.Evicted) }, format: count},
@@ -84,7 +86,7 @@ func resourcesOf(results []*Result) (names []corev1.ResourceName) {
 
 // WriteSVG plots a metric of one or more results over time.
 func WriteSVG(w io.Writer, m Metric, results ...*Result) error {
-	c := chart{about: m.About, format: m.format, most: m.most, x: timeAxis(results)}
+	c := chart{about: m.About, format: m.format, most: m.most, steps: m.steps, x: timeAxis(results)}
 	if c.format == nil {
 		c.format = short
 	}
@@ -93,6 +95,7 @@ func WriteSVG(w io.Writer, m Metric, results ...*Result) error {
 		for i := range r.Samples {
 			l.points = append(l.points, point{r.Samples[i].At.Hours(), m.Of(r, &r.Samples[i])})
 		}
+		l.points = thin(l.points)
 		c.lines = append(c.lines, l)
 	}
 	_, err := io.WriteString(w, c.svg())

@@ -45,7 +45,7 @@ func (c *checker) all() error {
 	for _, p := range s.pods {
 		if p.parked {
 			waiting++
-			if p.node != nil || p.spod != nil || !tried[p.shape] {
+			if p.node != nil || p.gang == nil && (p.spod != nil || !tried[p.shape]) || p.gang != nil && s.waiting[p.gang.leader.spod] != p.gang.leader {
 				return fmt.Errorf("%s is in line, and not, or behind nobody", p.key)
 			}
 		} else if p.node == nil && p.spod != nil {
@@ -88,20 +88,6 @@ func (c *checker) room(n *node) error {
 	}
 	if most := n.obj.Status.Allocatable[corev1.ResourcePods]; int64(len(n.pods)) > most.Value() {
 		return fmt.Errorf("%d pods are on %s, which is for %s", len(n.pods), n.obj.Name, most.String())
-	}
-	return nil
-}
-
-// check: members are lost with nodes and end one by one, but never are some placed where there were none, and too few.
-func (g *gang) check() error {
-	n := 0
-	for _, p := range g.pods {
-		if p.node != nil {
-			n++
-		}
-	}
-	if n != g.placed {
-		return fmt.Errorf("%d pods of a gang are placed, %d counted", n, g.placed)
 	}
 	return nil
 }

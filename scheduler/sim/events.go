@@ -90,6 +90,9 @@ func (s *Simulation) submit(e *Event) error {
 			return fmt.Errorf("submit: there is a pod %s already", p.key)
 		}
 		p.shape = s.shapeOf(spec)
+		if g != nil && i > 0 && p.shape.proto.Priority != g.pods[0].shape.proto.Priority {
+			return fmt.Errorf("submit: pod %s has another priority than others of its gang: want one", p.key)
+		}
 		p.shape.live++
 		p.shape.seen++
 		s.pods[p.key] = p
@@ -168,12 +171,9 @@ func (s *Simulation) release(p *pod) {
 
 // again submits a pod once more, as another pod of the same name.
 func (s *Simulation) again(p *pod) {
-	if p.spod = nil; s.opts.ResubmitDelay > 0 {
-		s.plan(s.opts.ResubmitDelay, resubmit, p)
-		s.metrics.delayed++
-		return
-	}
-	s.enqueue(p)
+	p.spod = nil
+	s.plan(s.opts.ResubmitDelay, resubmit, p)
+	s.metrics.delayed++
 }
 
 // fire does what was planned.
@@ -189,6 +189,9 @@ func (s *Simulation) fire(t timer) {
 		}
 		s.finished(p)
 	case gone:
+		if p.node == nil || !p.ending {
+			return // it was lost meanwhile
+		}
 		s.release(p)
 		s.again(p)
 	case resubmit:
@@ -221,6 +224,9 @@ func (s *Simulation) end(p *pod) {
 		s.release(p)
 	case p.parked:
 		s.unpark(p)
+		if p.spod != nil {
+			s.nominate(p.spod, "")
+		}
 		s.metrics.pending--
 	case p.spod != nil:
 		s.unqueue(p)
@@ -230,6 +236,7 @@ func (s *Simulation) end(p *pod) {
 		s.metrics.delayed--
 	}
 	if g := p.gang; g != nil {
+		g.ended++
 		g.pods = slices.DeleteFunc(g.pods, func(o *pod) bool { return o == p })
 	}
 	delete(s.pods, p.key)

@@ -9,11 +9,14 @@ func (s *Simulation) enqueue(p *pod) {
 	p.arrived = s.now
 	s.metrics.pending++
 	s.log.pod("submit", p)
-	if s.lines(p) && p.shape.first != nil {
+	switch {
+	case p.gang != nil:
+		p.gang.join(s, p)
+	case s.lines(p) && p.shape.first != nil:
 		s.park(p)
-		return
+	default:
+		s.admit(p)
 	}
-	s.admit(p)
 }
 
 // lines reports whether a pod stands in line with those that are alike.
@@ -27,7 +30,9 @@ func (s *Simulation) park(p *pod) {
 
 // admit puts a pod into the scheduler's queue.
 func (s *Simulation) admit(p *pod) {
-	s.instantiate(p)
+	if p.spod == nil {
+		s.instantiate(p)
+	}
 	s.waiting[p.spod] = p
 	s.queue.Add(p.spod, instant(s.now))
 }
@@ -54,6 +59,10 @@ func (s *Simulation) failed(p *pod) {
 
 // passed is told that a pod no longer keeps others waiting. It lets the next one of the line be tried.
 func (s *Simulation) passed(p *pod) {
+	if p.gang != nil {
+		p.gang.left(s, p)
+		return
+	}
 	sh := p.shape
 	if sh.first == p {
 		sh.first = nil

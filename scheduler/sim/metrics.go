@@ -47,7 +47,7 @@ type metrics struct {
 }
 
 func newMetrics(s *Simulation) *metrics {
-	return &metrics{sim: s, waits: map[int32][]time.Duration{}}
+	return &metrics{sim: s, waits: map[int32][]time.Duration{}, nextSample: s.opts.Interval}
 }
 
 func (m *metrics) nodeThere(n *node) {

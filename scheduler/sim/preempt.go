@@ -18,22 +18,33 @@ func (s *Simulation) makeRoom(p *pod, d *scheduler.Decision) {
 		s.engine.Nominate(p.spod, "")
 		return
 	}
-	for _, other := range s.engine.NominatedPods(proposal.Node) {
-		if other.Priority < p.spod.Priority {
-			s.engine.Nominate(other, "")
-			s.queue.Force(other.Object.UID, instant(s.now))
+	demoted := s.nominate(p.spod, proposal.Node)
+	s.preempt(proposal.Victims, p, demoted)
+}
+
+// nominate gives a pod a place to wait for, or with "" none. Pods of lower priority that waited for that place look elsewhere: it reports whether there were any.
+func (s *Simulation) nominate(p *scheduler.Pod, node string) (demoted bool) {
+	if node != "" {
+		for _, other := range s.engine.NominatedPods(node) {
+			if other.Priority < p.Priority {
+				s.engine.Nominate(other, "")
+				s.queue.Force(other.Object.UID, instant(s.now))
+				demoted = true
+			}
 		}
 	}
-	s.engine.Nominate(p.spod, proposal.Node)
-	waits := false
-	for _, v := range proposal.Victims {
+	s.engine.Nominate(p, node)
+	return demoted
+}
+
+// preempt removes the victims of a pod. Where others gave way without that, it is tried again at once.
+func (s *Simulation) preempt(victims []*scheduler.Pod, by *pod, demoted bool) {
+	for _, v := range victims {
 		victim := s.placed[v.Object.UID]
 		if victim == nil || victim.ending {
-			waits = true
 			continue
 		}
-		waits = true
-		s.log.preempted(victim, p)
+		s.log.preempted(victim, by)
 		s.metrics.preempted++
 		if s.opts.GracePeriod == 0 {
 			s.release(victim)
@@ -42,8 +53,8 @@ func (s *Simulation) makeRoom(p *pod, d *scheduler.Decision) {
 		}
 		s.terminate(victim)
 	}
-	if !waits {
-		s.queue.Force(p.spod.Object.UID, instant(s.now))
+	if demoted && len(victims) == 0 {
+		s.queue.Force(by.spod.Object.UID, instant(s.now))
 	}
 }
 

@@ -26,6 +26,12 @@ func (s *Simulation) schedule() error {
 		if s.opts.DecisionTime > 0 {
 			s.busy = s.now + s.opts.DecisionTime
 		}
+		if p.gang != nil {
+			if err := s.scheduleGang(a, p.gang); err != nil {
+				return err
+			}
+			continue
+		}
 		d := s.engine.Schedule(p.spod)
 		if d.Fits() {
 			if err := s.place(p, &d, a.Number); err != nil {

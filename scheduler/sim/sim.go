@@ -28,7 +28,7 @@ type Options struct {
 	StartDelay time.Duration
 	// GracePeriod is how long a preempted pod keeps its place. Default 0.
 	GracePeriod time.Duration
-	// ResubmitDelay passes before a pod that was lost, evicted or preempted, or that failed, comes again.
+	// ResubmitDelay passes before a pod that was lost, evicted or preempted, or that failed, comes again. Default 1 second.
 	ResubmitDelay time.Duration
 	// NoLines has every pending pod tried by itself, as in a live cluster. By default pods of the same template stand in line behind the first of them that
 	// fits nowhere, which is much faster when many wait.
@@ -57,6 +57,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Interval == 0 {
 		o.Interval = 5 * time.Minute
+	}
+	if o.ResubmitDelay == 0 {
+		o.ResubmitDelay = time.Second
 	}
 	return o
 }

@@ -96,6 +96,12 @@ func random(seed uint64, steps int) sim.Workload {
 			e.Kind = sim.DrainNode
 		case 4:
 			e.Kind, e.Name = sim.Cancel, fmt.Sprint("d/p", max(i-1-r.IntN(6), 0))
+		case 5, 6:
+			kind := all[r.IntN(len(all))]
+			for k := range 2 + r.IntN(5) {
+				e.Pods = append(e.Pods, sim.Pod{Namespace: "d", Name: fmt.Sprint("p", i, "-", k), Template: kind, Run: time.Duration(20+r.IntN(60)) * time.Second, Retries: 1, Fails: r.IntN(9) == 0})
+			}
+			e.Min = 1 + r.IntN(len(e.Pods))
 		default:
 			e.Pods = []sim.Pod{{
 				Namespace: "d", Name: fmt.Sprint("p", i), Template: all[r.IntN(len(all))],

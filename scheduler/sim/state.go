@@ -33,14 +33,6 @@ type pod struct {
 	message string // why it waits, as logged last
 }
 
-// gang is a set of pods of which at least min are placed at once, or none.
-type gang struct {
-	pods []*pod
-	min  int
-	// placed is how many are on nodes.
-	placed int
-}
-
 // shape is what pods of a template have in common.
 type shape struct {
 	key      shapeKey

@@ -22,6 +22,7 @@ type chart struct {
 	format func(float64) string
 	most   float64   // of y, if it is fixed
 	ticks  []float64 // of y, if they are fixed
+	steps  []float64 // between them, if they are not decimal
 }
 
 // The size of charts, in pixels.
@@ -63,7 +64,7 @@ func (c *chart) svg() string {
 	}
 	for i, l := range c.lines {
 		fmt.Fprintf(&b, `<polyline fill="none" stroke="%s" stroke-width="1.6" stroke-linejoin="round" points="`, colors[i%len(colors)])
-		for _, p := range thin(l.points) {
+		for _, p := range l.points {
 			fmt.Fprintf(&b, "%.1f,%.1f ", px(p.x), py(min(p.y, top)))
 		}
 		b.WriteString(`"/>` + "\n")
@@ -91,6 +92,11 @@ func (c *chart) scale() (top float64, ticks []float64) {
 	for _, f := range []float64{0.1, 0.2, 0.25, 0.5, 1} {
 		if most/(step*f) <= 5.01 {
 			step *= f
+			break
+		}
+	}
+	for _, f := range c.steps {
+		if step = f; most/f <= 5.01 {
 			break
 		}
 	}
