@@ -88,6 +88,7 @@ type cluster struct {
 	args       []string
 	cmd        *exec.Cmd
 	log        *bytes.Buffer
+	quiet      bool // nothing that is no error is logged as one
 }
 
 // binary compiles a program of this module or of the main one, unless that has been done.
@@ -197,6 +198,11 @@ func (c *cluster) stop() {
 	case err := <-done:
 		if err != nil {
 			c.t.Errorf("allinone: %v\n%s", err, c.log)
+		}
+		for _, noise := range []string{"Error on socket receive", "Found a pod in the runtime", "Unhandled Error"} {
+			if c.quiet && strings.Contains(c.log.String(), noise) {
+				c.t.Errorf("allinone logs %q:\n%s", noise, c.log)
+			}
 		}
 	case <-time.After(30 * time.Second):
 		_ = c.cmd.Process.Kill()

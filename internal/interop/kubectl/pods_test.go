@@ -61,6 +61,7 @@ const ready = "condition=Ready"
 
 func TestPods(t *testing.T) {
 	c := start(t)
+	c.quiet = true
 	for name, f := range map[string]func(*testing.T, *cluster){
 		"log rotation": logRotation, "previous logs": previousLogs, "terminals": terminals, "streams": streams, "probes": probes, "hooks": hooks,
 		"environment": environment, "volumes": volumes, "volume updates": volumeUpdates, "security": security, "refused": refused, "images": images,
