@@ -170,6 +170,8 @@ func (n normalizer) value(key string, v any) any {
 		switch {
 		case key == "resourceVersion" && v != "" && v != "0":
 			return "RV"
+		case key == "serverAddress":
+			return "ADDRESS"
 		case key == "continue" && v != "":
 			return "CONTINUE"
 		case age.MatchString(v) && key == "cells":

@@ -106,9 +106,6 @@ func known() []apiservertest.Difference {
 			"access: anonymous version",
 			"requests: path version ",
 		}},
-		{`Answers name the address at which the client reached the server.`, []string{
-			"requests: path api",
-		}},
 		{`Some mistakes that are internal errors of kube-apiserver (500) are told as what they are.`, []string{
 			"requests: namespace dots",
 			"pods: exec without command",
