@@ -319,6 +319,7 @@ func (e *Engine) SetNamespace(obj *corev1.Namespace) ClusterChange {
 	if !e.view.namespaceSet(obj.Name, obj.Labels) {
 		return ClusterChange{}
 	}
+	clear(e.indexes) // what pods add to sums depends on namespaces, where selectors do
 	return ClusterChange{Namespace: obj}
 }
 
@@ -326,4 +327,5 @@ func (e *Engine) SetNamespace(obj *corev1.Namespace) ClusterChange {
 func (e *Engine) DeleteNamespace(name string) {
 	delete(e.view.namespaces, name)
 	e.view.forgetNamespaces()
+	clear(e.indexes)
 }

@@ -215,12 +215,17 @@ func (InterPodAffinity) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool
 		if c.OldNode != nil && maps.Equal(c.Node.Object.Labels, c.OldNode.Object.Labels) {
 			return false
 		}
+		if c.OldNode != nil && c.OldNode.Len() > 0 {
+			return true // its pods are in other domains now
+		}
 		for _, t := range own[scheduler.RequiredAffinity] {
 			if _, ok := c.Node.Object.Labels[t.TopologyKey]; !ok {
 				return false
 			}
 		}
 		return true
+	case c.OldNode != nil:
+		return c.OldNode.Len() > 0 // they don't count any more
 	case c.FreedPod != nil:
 		// Its going may end an anti-affinity, or make pod the first of its group.
 		return mayMatchAny(own[scheduler.RequiredAntiAffinity], c.FreedPod) || mayMatchAny(own[scheduler.RequiredAffinity], c.FreedPod) ||

@@ -89,6 +89,8 @@ func diskClash(v, o *corev1.Volume) bool {
 // Hint implements scheduler.Hinter.
 func (VolumeRestrictions) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) (helps bool) {
 	switch {
+	case c.Node == nil && c.OldNode != nil:
+		return c.OldNode.Len() > 0 // its pods don't count any more
 	case c.FreedPod != nil:
 		if c.FreedPod.Object.Namespace != pod.Object.Namespace {
 			return false

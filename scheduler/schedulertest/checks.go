@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -289,16 +290,17 @@ func checkHint(newPlugin func() scheduler.Plugin, o Options) error {
 	return nil
 }
 
-func describe(changes []scheduler.ClusterChange) (s string) {
+func describe(changes []scheduler.ClusterChange) string {
+	var names []string
 	for _, c := range changes {
 		v := reflect.ValueOf(c)
 		for i := range v.NumField() {
 			if !v.Field(i).IsNil() {
-				s += " " + v.Type().Field(i).Name
+				names = append(names, v.Type().Field(i).Name)
 			}
 		}
 	}
-	return s
+	return strings.Join(names, ", ")
 }
 
 // checkScores looks at the range of scores, and at normalization.

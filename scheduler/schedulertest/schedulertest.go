@@ -16,7 +16,7 @@ type Options struct {
 	// Pod and Node add what the plugin looks at to random objects. Both have labels and annotations, maybe empty.
 	Pod  func(r *rand.Rand, p *corev1.Pod)
 	Node func(r *rand.Rand, n *corev1.Node)
-	// Clusters is how many are tried, and Events how much happens in each. Default 40 and 60.
+	// Clusters is how many are tried, and Events how much happens in each. Default 20 and 60.
 	Clusters, Events int
 	// Seed of the randomness. Default 1.
 	Seed uint64
@@ -24,7 +24,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Clusters == 0 {
-		o.Clusters = 40
+		o.Clusters = 20
 	}
 	if o.Events == 0 {
 		o.Events = 60

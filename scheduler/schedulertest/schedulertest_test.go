@@ -26,7 +26,7 @@ func TestPlugins(t *testing.T) {
 	for _, w := range plugins.Default() {
 		t.Run(w.Plugin.Name(), func(t *testing.T) {
 			t.Parallel()
-			schedulertest.Run(t, func() scheduler.Plugin { return w.Plugin }, schedulertest.Options{Clusters: 20})
+			schedulertest.Run(t, func() scheduler.Plugin { return w.Plugin }, schedulertest.Options{Clusters: 6})
 		})
 	}
 	five := int32(5)
@@ -51,7 +51,7 @@ func TestPlugins(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			schedulertest.Run(t, newPlugin, schedulertest.Options{Clusters: 20})
+			schedulertest.Run(t, newPlugin, schedulertest.Options{Clusters: 6})
 		})
 	}
 }
@@ -150,7 +150,7 @@ func TestBroken(t *testing.T) {
 		{func() scheduler.Plugin { return stale{seen: map[string]int64{}} }, "CachedAsPlain: cluster"},
 	} {
 		p := c.plugin()
-		err := schedulertest.Check(c.plugin, schedulertest.Options{Clusters: 10, Pod: func(_ *rand.Rand, p *corev1.Pod) { p.Spec.NodeName = "" }})
+		err := schedulertest.Check(c.plugin, schedulertest.Options{Clusters: 5, Pod: func(_ *rand.Rand, p *corev1.Pod) { p.Spec.NodeName = "" }})
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%T: %v", p, err)
