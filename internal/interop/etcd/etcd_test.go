@@ -3,16 +3,23 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/keelson/keelson/apiserver/auth/ca"
+	"github.com/keelson/keelson/internal/interop/stock"
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdstore"
 	"github.com/keelson/keelson/store/memstore"
@@ -360,6 +367,58 @@ func TestRestore(t *testing.T) {
 				t.Errorf("the first event after the compacted revision is %+v", b.Events[0])
 			}
 			break
+		}
+	}
+}
+
+// An etcd that wants certificates of its clients.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, err := ca.New(ca.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Issue(ca.Request{
+		Subject: pkix.Name{CommonName: "etcd"}, Hosts: []string{"127.0.0.1"},
+		Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "etcd.crt"), filepath.Join(dir, "etcd.key")
+	if err := errors.Join(os.WriteFile(cert, pair.CertificatePEM, 0o600), os.WriteFile(key, pair.KeyPEM, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	url := stock.StartEtcd(t, stock.EtcdOptions{NoFsync: true, CA: filepath.Join(dir, ca.CertificateFile), Cert: cert, Key: key}).URL
+	own, err := authority.Client("keelson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := own.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := &tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{certificate}}
+	s := connect(t, url, etcdstore.Options{TLS: good, Prefix: "/t/"})
+	if _, err := s.Commit(t.Context(), store.Put("a", []byte("1"), store.Absent())); err != nil {
+		t.Error(err)
+	}
+	w, err := s.Watch(t.Context(), store.WatchOptions{After: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if b, err := w.Next(t.Context()); err != nil || len(b.Events) != 1 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	for what, opts := range map[string]etcdstore.Options{
+		"no certificate":               {TLS: &tls.Config{RootCAs: authority.Pool()}},
+		"an authority that is not its": {TLS: &tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{certificate}}},
+	} {
+		opts.DialTimeout = time.Second
+		if s, err := etcdstore.New(t.Context(), []string{url}, opts); err == nil {
+			s.Close()
+			t.Errorf("with %s the store connects", what)
 		}
 	}
 }

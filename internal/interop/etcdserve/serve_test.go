@@ -3,9 +3,8 @@ package etcdserve
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"log"
 	"net"
 	"os"
 	"os/exec"
@@ -16,61 +15,39 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/store"
-	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
 	"github.com/keelson/keelson/store/memstore"
 )
 
-// childEnv makes the test binary a server of the bolt file that it names, at the address in the variable behind it.
-const (
-	childEnv   = "KEELSON_SERVE_CHILD"
-	addressEnv = "KEELSON_SERVE_ADDRESS"
-)
+// built is where the command is put that storectl builds.
+var built string
+
+// storectl builds the command once and returns its path.
+var storectl = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(built, "storectl")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/keelson/keelson/examples/storectl").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build storectl: %w: %s", err, out)
+	}
+	return path, nil
+})
 
 func TestMain(m *testing.M) {
-	if file := os.Getenv(childEnv); file != "" {
-		if err := child(file, os.Getenv(addressEnv)); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	if built, err = os.MkdirTemp("", "storectl"); err != nil {
+		log.Fatal(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.RemoveAll(built)
+	os.Exit(code)
 }
 
-func child(file, address string) (err error) {
-	s, err := boltstore.Open(file, boltstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{"http://" + address}})
-	if err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	fmt.Println("serving")
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	return srv.Serve(ctx, l)
-}
-
-// process is a server of a bolt file in a process of its own.
+// process is "storectl serve" of a bolt file.
 type process struct {
-	t       testing.TB
-	url     string
-	file    string
-	address string
+	url, file, address string
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
-	in  io.Closer
 }
 
 // serveBolt starts a server of a new file.
@@ -81,7 +58,7 @@ func serveBolt(t testing.TB) *process {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p := &process{t: t, file: filepath.Join(t.TempDir(), "store"), address: l.Addr().String()}
+	p := &process{file: filepath.Join(t.TempDir(), "store"), address: l.Addr().String()}
 	p.url = "http://" + p.address
 	l.Close()
 	t.Cleanup(p.kill)
@@ -94,17 +71,12 @@ func serveBolt(t testing.TB) *process {
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	exe, err := os.Executable()
+	exe, err := storectl()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), childEnv+"="+p.file, addressEnv+"="+p.address)
+	cmd := exec.Command(exe, "serve", "-store", "bolt="+p.file, "-listen", p.address)
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -112,10 +84,10 @@ func (p *process) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.cmd, p.in = cmd, in
+	p.cmd = cmd
 	late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || strings.TrimSpace(line) != "serving" {
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || strings.TrimSpace(line) != "serving "+p.url {
 		return fmt.Errorf("the server does not start: %q, %w", line, err)
 	}
 	return nil
@@ -130,7 +102,6 @@ func (p *process) kill() {
 	}
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
-	p.in.Close()
 	p.cmd = nil
 }
 

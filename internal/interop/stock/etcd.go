@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+
+	"k8s.io/client-go/rest"
 )
 
 // EtcdOptions of StartEtcd.
@@ -12,6 +14,9 @@ type EtcdOptions struct {
 	Dir string
 	// NoFsync makes writes fast and lets a power cut, but no crash, lose them.
 	NoFsync bool
+	// CA, Cert and Key make it serve with TLS, to clients that have a certificate of the same authority only. They are
+	// files, and the certificate is good for both sides.
+	CA, Cert, Key string
 	// Args come behind the arguments that it has otherwise, so that they win.
 	Args []string
 }
@@ -31,6 +36,9 @@ func StartEtcd(t testing.TB, opts EtcdOptions) *Etcd {
 	}
 	client, peer := FreePort(t), FreePort(t)
 	url, peerURL := fmt.Sprintf("http://127.0.0.1:%d", client), fmt.Sprintf("http://127.0.0.1:%d", peer)
+	if opts.Cert != "" {
+		url = fmt.Sprintf("https://127.0.0.1:%d", client)
+	}
 	return startMember(t, opts, "default", url, []string{
 		"--listen-peer-urls=" + peerURL, "--initial-advertise-peer-urls=" + peerURL, "--initial-cluster=default=" + peerURL,
 	})
@@ -42,5 +50,13 @@ func startMember(t testing.TB, opts EtcdOptions, name, url string, args []string
 		"--name=" + name, "--data-dir=" + opts.Dir + "/data", "--log-level=warn", "--unsafe-no-fsync=" + strconv.FormatBool(opts.NoFsync),
 		"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
 	}, args...)
-	return &Etcd{Process: start(t, EtcdServer, opts.Dir, append(args, opts.Args...), url, answers(nil, url+"/readyz")), Name: name, Dir: opts.Dir}
+	var cfg *rest.Config
+	if opts.Cert != "" {
+		args = append(args, "--cert-file="+opts.Cert, "--key-file="+opts.Key, "--trusted-ca-file="+opts.CA, "--client-cert-auth")
+		cfg = &rest.Config{TLSClientConfig: rest.TLSClientConfig{CAFile: opts.CA, CertFile: opts.Cert, KeyFile: opts.Key}}
+		if err := rest.LoadTLSFiles(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &Etcd{Process: start(t, EtcdServer, opts.Dir, append(args, opts.Args...), url, answers(cfg, url+"/readyz")), Name: name, Dir: opts.Dir}
 }
