@@ -26,7 +26,7 @@ const childDrive = "KEELSON_BOLTSTORE_DRIVE"
 
 // driveChild prints every operation before and after it is done.
 func driveChild() {
-	s, err := Open(os.Getenv(childEnv), Options{History: 100})
+	s, err := Open(os.Getenv(childEnv), Options{History: 100, LogBytes: 64 << 10})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -62,7 +62,7 @@ func TestLinearizableAcrossKills(t *testing.T) {
 	}
 	var history []storetest.Operation
 	pending := map[id]storetest.Operation{}
-	for round := range 12 {
+	for round := range max(12, kills(t)/5) {
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), childEnv+"="+path, fmt.Sprint(childDrive, "=", round))
 		out, err := cmd.StdoutPipe()
@@ -77,7 +77,7 @@ func TestLinearizableAcrossKills(t *testing.T) {
 			_ = cmd.Process.Kill()
 			t.Fatalf("round %d: the child says %q", round, lines.Text())
 		}
-		kill := time.AfterFunc(time.Duration(5000+rand.IntN(30_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(time.Duration(5000+rand.IntN(25_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		for lines.Scan() {
 			var op storetest.Operation
 			if json.Unmarshal(lines.Bytes(), &op) != nil {
@@ -126,7 +126,7 @@ func TestLinearizableAcrossKills(t *testing.T) {
 
 // child writes with a few goroutines and prints what has been acknowledged, one line each.
 func child() {
-	s, err := Open(os.Getenv(childEnv), Options{History: 100, RelaxedPrefixes: []string{"relaxed/"}, RelaxedDelay: 10 * time.Millisecond})
+	s, err := Open(os.Getenv(childEnv), Options{History: 100, LogBytes: 64 << 10, RelaxedPrefixes: []string{"relaxed/"}, RelaxedDelay: 10 * time.Millisecond})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -166,17 +166,26 @@ func child() {
 	wg.Wait()
 }
 
+// kills returns how often a process is to be killed.
+func kills(t *testing.T) int {
+	t.Helper()
+	n := 30
+	if testing.Short() {
+		n = 5
+	}
+	if v := os.Getenv("KEELSON_KILLS"); v != "" {
+		if _, err := fmt.Sscan(v, &n); err != nil {
+			t.Fatalf("KEELSON_KILLS is %q, want a number", v)
+		}
+	}
+	return n
+}
+
 // TestKill kills a process that writes, at random moments, and looks whether all that it had
 // acknowledged is there when the file is opened again.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills := 30
-	if testing.Short() {
-		kills = 5
-	}
-	if v := os.Getenv("KEELSON_KILLS"); v != "" {
-		fmt.Sscan(v, &kills)
-	}
+	kills := kills(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +209,7 @@ func TestKill(t *testing.T) {
 			_ = cmd.Process.Kill()
 			t.Fatalf("round %d: the child says %q", round, lines.Text())
 		}
-		kill := time.AfterFunc(time.Duration(rand.IntN(60_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(time.Duration(rand.IntN(40_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		for lines.Scan() {
 			var key string
 			var n int

@@ -196,7 +196,7 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 	e := v.tree.Edit()
 	for i := range ops {
 		op := &ops[i]
-		prev, _ := v.tree.Get(op.Key)
+		prev, _ := e.Get(op.Key)
 		mod := int64(0)
 		if prev != nil {
 			mod = prev.ModRevision

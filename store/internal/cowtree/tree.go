@@ -4,17 +4,16 @@ package cowtree
 // copying a path cheap, large ones make the tree flat; 32 is best for both at 10^5 keys.
 const maxLen = 32
 
+// usualLen is what nodes of keys that came in random order rarely exceed.
+const usualLen = 24
+
 type node[V any] struct {
 	// owner is the editor that may modify the node in place, nil once it is published.
 	owner *token
-	// keysOwner is the same for keys, which versions of a node share until they differ.
-	keysOwner *token
-	count     int
-	// keys of a leaf are those of vals; keys[i] of an inner node is a lower bound of what
-	// is in kids[i] and above everything in kids[i-1]; keys[0] bounds nothing.
-	keys []string
-	vals []V
-	kids []*node[V]
+	*keyset
+	count int
+	vals  []V
+	kids  []*node[V]
 }
 
 type token struct{ _ byte }
@@ -95,32 +94,4 @@ func (n *node[V]) ascend(from string, visit func(string, V) bool) bool {
 		from = ""
 	}
 	return true
-}
-
-// find returns the index of the first key that is at least key.
-func (n *node[V]) find(key string) (int, bool) {
-	lo, hi := 0, len(n.keys)
-	for lo < hi {
-		m := int(uint(lo+hi) >> 1)
-		if n.keys[m] < key {
-			lo = m + 1
-		} else {
-			hi = m
-		}
-	}
-	return lo, lo < len(n.keys) && n.keys[lo] == key
-}
-
-// child returns the index of the child that key belongs to.
-func (n *node[V]) child(key string) int {
-	lo, hi := 1, len(n.keys)
-	for lo < hi {
-		m := int(uint(lo+hi) >> 1)
-		if n.keys[m] <= key {
-			lo = m + 1
-		} else {
-			hi = m
-		}
-	}
-	return lo - 1
 }
