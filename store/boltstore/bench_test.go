@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,6 +120,41 @@ func BenchmarkBareLog(b *testing.B) {
 				return <-done
 			})
 		})
+	}
+}
+
+// BenchmarkMemory100000 shows how much memory a store takes, as a part of the data in it.
+func BenchmarkMemory100000(b *testing.B) {
+	for range b.N {
+		heap := func() float64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return float64(m.HeapAlloc)
+		}
+		before := heap()
+		s, err := Open(filepath.Join(b.TempDir(), "s"), Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		val := make([]byte, 100_000*benchValue) // so that no two keys share a value
+		for i := range 100_000 {
+			if i%500 == 0 {
+				var ops []store.Op
+				for j := i; j < i+500; j++ {
+					ops = append(ops, store.Put(benchKey(j), slices.Clone(val[j*benchValue:(j+1)*benchValue]), store.Any()))
+				}
+				if _, err := s.Commit(context.Background(), ops...); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		data := float64(len(val))
+		val = nil
+		b.ReportMetric((heap()-before)/data, "heap/data")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

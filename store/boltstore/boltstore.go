@@ -304,6 +304,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.hurry.Store(true)
 	s.kick()
 	s.hub.Close()
 	s.calls.Wait()

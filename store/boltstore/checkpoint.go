@@ -132,11 +132,7 @@ func (s *Store) startLog() error {
 
 // rotate goes on in the next segment of the log and has the file brought up to what is in the last one.
 func (s *Store) rotate() error {
-	if s.needed != s.log.current.number {
-		s.hurry.Store(true)
-		_ = s.wait()
-		s.hurry.Store(false)
-	}
+	s.interrupt()
 	if s.needed != s.log.current.number {
 		s.upkeepStart(s.log.current.number, false)
 		if err := s.wait(); err != nil {
@@ -168,7 +164,14 @@ func (s *Store) behind() bool {
 	return s.broken == nil && (s.fileRev < s.logged || s.fileSwept < v.floor && v.floor <= s.logged)
 }
 
-// upkeepStart begins to bring the file up to what is in the log. It must not be going on.
+// interrupt has upkeep end soon and waits for that.
+func (s *Store) interrupt() {
+	s.hurry.Store(true)
+	_ = s.wait()
+	s.hurry.Store(false)
+}
+
+// upkeepStart begins to bring the file up to what is in the log. No upkeep may be going on.
 func (s *Store) upkeepStart(segment int64, sweep bool) {
 	u := &upkeep{
 		to: s.logged, floor: min(s.view.Load().floor, s.logged), reserved: s.reserved,

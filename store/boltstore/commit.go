@@ -18,6 +18,8 @@ const (
 	// What a frame of the log takes at most, so that its memory and its time are bounded.
 	maxBatch      = 4096
 	maxBatchBytes = 32 << 20
+	// maxCommitBytes is what one commit may have, so that it fits into a frame with what is before it.
+	maxCommitBytes = maxFrame / 2
 	// How many relaxed commits, and how many bytes of them, wait for the disk before new ones do too.
 	maxUnflushed      = 1 << 16
 	maxUnflushedBytes = 32 << 20
@@ -69,8 +71,8 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 		r.bytes += len(ops[i].Key) + len(ops[i].Value)
 		r.relaxed = r.relaxed && s.opts.relaxed(ops[i].Key)
 	}
-	if r.bytes+len(ops)*256 > maxFrame {
-		return 0, fmt.Errorf("%w: a commit of %d bytes, at most %d are possible", store.ErrInvalid, r.bytes, maxFrame)
+	if r.bytes+len(ops)*recordMax > maxCommitBytes {
+		return 0, fmt.Errorf("%w: a commit of %d bytes, at most %d are possible", store.ErrInvalid, r.bytes, maxCommitBytes)
 	}
 	return s.submit(ctx, r)
 }

@@ -209,8 +209,18 @@ func TestKill(t *testing.T) {
 			_ = cmd.Process.Kill()
 			t.Fatalf("round %d: the child says %q", round, lines.Text())
 		}
-		kill := time.AfterFunc(time.Duration(rand.IntN(40_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		// It dies a moment after some of its answers, or before the first.
+		after, answers := rand.IntN(60), 0
+		kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		moment := func() {
+			if answers == after {
+				kill.Reset(time.Duration(rand.IntN(3000)) * time.Microsecond)
+			}
+			answers++
+		}
+		moment()
 		for lines.Scan() {
+			moment()
 			var key string
 			var n int
 			var rev int64

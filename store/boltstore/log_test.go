@@ -109,7 +109,11 @@ func TestReplay(t *testing.T) {
 	s := open(t, path, opts)
 	again := filepath.Join(dir, "again")
 	segments := map[int64]bool{}
-	for i := range 30 {
+	rounds := 30
+	if testing.Short() {
+		rounds = 15
+	}
+	for i := range rounds {
 		some(t, s, r, 1+r.IntN(40))
 		if i%7 == 3 {
 			current, _, _ := s.Revision(t.Context())
@@ -155,7 +159,7 @@ func TestReplay(t *testing.T) {
 		}
 		a.Close()
 	}
-	if len(segments) < 4 {
+	if len(segments) < rounds/8 {
 		t.Errorf("only the segments %v were seen", segments)
 	}
 }
@@ -245,7 +249,11 @@ func TestDamagedLog(t *testing.T) {
 			t.Errorf("%s leads to\n%.300s\nwant\n%.300s", name, got, want)
 		}
 	}
-	for n := range 140 {
+	tries := 140
+	if testing.Short() {
+		tries = 30
+	}
+	for n := range tries {
 		end, b := newest, files[newest][:s.log.tail]
 		if n%4 == 0 {
 			end, b = other, files[other]
@@ -275,7 +283,7 @@ func TestDamagedLog(t *testing.T) {
 	delete(m, "")
 	try("no file", m, false)
 	t.Logf("%d noticed, %d harmless", noticed, harmless)
-	if noticed < 20 {
+	if noticed < tries/7 {
 		t.Errorf("only %d damages are noticed", noticed)
 	}
 }
