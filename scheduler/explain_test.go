@@ -125,7 +125,6 @@ PLUGIN                            b1
 TaintToleration                   0 > 100 x 3 = 300
 NodeResourcesFit                  75
 NodeResourcesBalancedAllocation   75
-ImageLocality                     0
 total                             450
 
 Rejected

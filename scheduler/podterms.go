@@ -134,20 +134,26 @@ func selector(s *metav1.LabelSelector) labels.Selector {
 	return sel
 }
 
-// withKeys adds a requirement for each of keys that the pod has a label of. API servers do so too when a pod is created: a key that is in
-// the selector already is left alone, for it may not be there otherwise.
+// withKeys adds a requirement for each of keys that the pod has a label of, but for those that are in the selector already.
 func withKeys(sel labels.Selector, own map[string]string, keys []string, op metav1.LabelSelectorOperator) labels.Selector {
+	reqs, _ := sel.Requirements()
+	return withAllKeys(sel, own, slices.DeleteFunc(slices.Clone(keys), func(k string) bool {
+		return slices.ContainsFunc(reqs, func(r labels.Requirement) bool { return r.Key() == k })
+	}), op)
+}
+
+// withAllKeys adds a requirement for each of keys that the pod has a label of. API servers do so, too, when a pod is created; of affinity terms kube-scheduler
+// leaves it at that, in spread constraints it adds the labels as they are now.
+func withAllKeys(sel labels.Selector, own map[string]string, keys []string, op metav1.LabelSelectorOperator) labels.Selector {
 	if len(keys) == 0 {
 		return sel
 	}
-	reqs, selectable := sel.Requirements()
-	if !selectable {
+	if _, selectable := sel.Requirements(); !selectable {
 		return sel
 	}
 	ls := &metav1.LabelSelector{}
 	for _, k := range keys {
-		v, ok := own[k]
-		if ok && !slices.ContainsFunc(reqs, func(r labels.Requirement) bool { return r.Key() == k }) {
+		if v, ok := own[k]; ok {
 			ls.MatchExpressions = append(ls.MatchExpressions, metav1.LabelSelectorRequirement{Key: k, Operator: op, Values: []string{v}})
 		}
 	}
@@ -181,7 +187,7 @@ func spreadOf(pod *corev1.Pod) (out []SpreadConstraint) {
 		if from.MinDomains != nil {
 			c.MinDomains = int64(*from.MinDomains)
 		}
-		sel := withKeys(selector(from.LabelSelector), pod.Labels, from.MatchLabelKeys, metav1.LabelSelectorOpIn)
+		sel := withAllKeys(selector(from.LabelSelector), pod.Labels, from.MatchLabelKeys, metav1.LabelSelectorOpIn)
 		c.Self = sel.Matches(labels.Set(pod.Labels))
 		// Kubernetes counts no pod for a selector that selects all.
 		if sel.Empty() {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -478,5 +479,40 @@ func addPodRules(r *rand.Rand, p *corev1.Pod) {
 			}
 			p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
 		}
+	}
+}
+
+// addImages adds the scores of ImageLocality: what the nodes have of the pod's images, the more of it the more nodes have it.
+func (r *reference) addImages(pod *corev1.Pod, scores map[string]int64) {
+	size := func(n *corev1.Node, image string) int64 {
+		if !strings.Contains(image, ":") {
+			image += ":latest"
+		}
+		for _, i := range n.Status.Images {
+			if slices.Contains(i.Names, image) {
+				return i.SizeBytes
+			}
+		}
+		return -1
+	}
+	for name := range scores {
+		var sum, count int64
+		for _, c := range append(slices.Clone(pod.Spec.InitContainers), pod.Spec.Containers...) {
+			count++
+			here := size(r.nodes[name], c.Image)
+			if here < 0 {
+				continue
+			}
+			with := 0
+			for _, n := range r.nodes {
+				if size(n, c.Image) >= 0 {
+					with++
+				}
+			}
+			sum += int64(float64(here) * (float64(with) / float64(len(r.nodes))))
+		}
+		const mega = 1 << 20
+		sum = min(max(sum, 23*mega), 1000*mega*count)
+		scores[name] += 100 * (sum - 23*mega) / (1000*mega*count - 23*mega)
 	}
 }

@@ -103,6 +103,7 @@ func (r *reference) decide(pod *corev1.Pod) (map[string]int64, map[string]int) {
 	}
 	r.addAffinity(pod, scores)
 	r.addSpread(pod, scores)
+	r.addImages(pod, scores)
 	for _, w := range r.profile {
 		s, ok := w.Plugin.(scheduler.ScorePlugin)
 		if !ok {

@@ -36,6 +36,7 @@ type View struct {
 	storage    storage
 	attached   attached
 	groups     groups
+	images     images
 	owners     owners
 	domains    map[string]*Domains
 	counters   map[string]*counter
@@ -79,7 +80,7 @@ type termCount struct {
 
 func newView() *View {
 	v := &View{
-		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), owners: newOwners(),
+		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), images: images{nodes: map[string]int{}}, owners: newOwners(),
 		domains: map[string]*Domains{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
 	}
 	for k := range v.terms {
@@ -95,6 +96,9 @@ func (v *View) fork(nodes []*Node) *View {
 	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.clone()
 	v.attached.fork(f)
 	f.groups = v.groups.clone()
+	for slot, n := range nodes {
+		f.images.nodeSet(slot, n)
+	}
 	f.owners = v.owners.clone()
 	f.pdbs = maps.Clone(v.pdbs)
 	for _, n := range nodes {
@@ -246,6 +250,7 @@ func (v *View) nodeSet(nodes []*Node, slot int, n *Node) {
 		d.set(key, slot, n)
 	}
 	v.attached.nodeSet(v, slot, n)
+	v.images.nodeSet(slot, n)
 }
 
 // put counts a pod on a node (sign 1), or no longer (-1).

@@ -72,6 +72,9 @@ func (b *profileBuilder) points(name string) scheduler.Points {
 	if b.builtin[name] && !scorers[name] {
 		can &^= scheduler.AtScore
 	}
+	if b.builtin[name] && name == "ImageLocality" { // the only ClusterPlugin that doesn't filter
+		can &^= scheduler.AtPreFilter | scheduler.AtFilter
+	}
 	return can
 }
 
