@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
+	resourcehelper "k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -230,7 +231,9 @@ func samePending(a, b *corev1.Pod) bool {
 // sameAssigned reports that nothing changed of an assigned pod that anybody's placement depends on.
 func sameAssigned(a, b *corev1.Pod) bool {
 	return a.Generation == b.Generation && maps.Equal(a.Labels, b.Labels) && a.DeletionTimestamp.Equal(b.DeletionTimestamp) && a.Status.StartTime.Equal(b.Status.StartTime) &&
-		equality.Semantic.DeepEqual(a.Status.Resize, b.Status.Resize) && sameAllocated(a.Status.ContainerStatuses, b.Status.ContainerStatuses)
+		sameAllocated(a.Status.ContainerStatuses, b.Status.ContainerStatuses) && sameAllocated(a.Status.InitContainerStatuses, b.Status.InitContainerStatuses) &&
+		equality.Semantic.DeepEqual(a.Status.AllocatedResources, b.Status.AllocatedResources) && equality.Semantic.DeepEqual(a.Status.Resources, b.Status.Resources) &&
+		resourcehelper.IsPodResizeInfeasible(a) == resourcehelper.IsPodResizeInfeasible(b)
 }
 
 func sameAllocated(a, b []corev1.ContainerStatus) bool {

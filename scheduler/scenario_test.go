@@ -35,6 +35,7 @@ var rewrite = flag.Bool("rewrite", false, "write what comes out into testdata/*.
 //
 // Lines that begin with # are comments. The commands, with an object a line:
 //
+//	config        starts anew with a profile of a KubeSchedulerConfiguration, in YAML
 //	apply         adds or replaces objects
 //	delete        removes objects: KIND NAME
 //	schedule      decides for each pod; one that fits is put there, one that doesn't may preempt: the proposal is shown, and the pod nominated
@@ -127,6 +128,8 @@ func (s *scenario) do(command string, lines []string) string {
 	verb, args, _ := strings.Cut(command, " ")
 	for _, line := range lines {
 		switch verb {
+		case "config":
+			s.configure(line)
 		case "apply":
 			s.apply(line)
 		case "delete":

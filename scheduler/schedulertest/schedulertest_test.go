@@ -26,7 +26,7 @@ func TestPlugins(t *testing.T) {
 	for _, w := range plugins.Default() {
 		t.Run(w.Plugin.Name(), func(t *testing.T) {
 			t.Parallel()
-			schedulertest.Run(t, func() scheduler.Plugin { return w.Plugin }, schedulertest.Options{Clusters: 6})
+			schedulertest.Run(t, func() scheduler.Plugin { return w.Plugin }, schedulertest.Options{Clusters: 4})
 		})
 	}
 	five := int32(5)
@@ -51,7 +51,7 @@ func TestPlugins(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			schedulertest.Run(t, newPlugin, schedulertest.Options{Clusters: 6})
+			schedulertest.Run(t, newPlugin, schedulertest.Options{Clusters: 4})
 		})
 	}
 }
