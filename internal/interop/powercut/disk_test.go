@@ -43,9 +43,10 @@ type op struct {
 	failed   bool // a sync that was answered with an error
 }
 
-// fault makes a disk fail at its n-th operation, and at those after it.
+// fault makes a disk fail at its n-th operation, or the n-th of some kind, and at those after it.
 type fault struct {
 	n, length int
+	kind      *opKind
 	errno     syscall.Errno
 	short     bool // a write does half of what it should, without an error
 }
@@ -57,6 +58,7 @@ type disk struct {
 	inodes int
 	names  map[string]int
 	start  image
+	noLink bool // there are no hard links, as on some file systems
 	fault  fault
 	count  int
 	hit    string // the first operation that the fault has met
@@ -67,8 +69,11 @@ type image map[string][]byte
 
 // record notes o and reports whether it is to fail. The caller holds d.mu.
 func (d *disk) record(o op) syscall.Errno {
-	d.count++
-	if d.fault.length > 0 && d.count >= d.fault.n && d.count < d.fault.n+d.fault.length {
+	counts := d.fault.kind == nil || *d.fault.kind == o.kind
+	if counts {
+		d.count++
+	}
+	if counts && d.fault.length > 0 && d.count >= d.fault.n && d.count < d.fault.n+d.fault.length {
 		if d.hit == "" {
 			d.hit = opNames[o.kind]
 		}
@@ -133,6 +138,9 @@ func (d *dir) Link(_ context.Context, target fs.InodeEmbedder, name string, out 
 	d.disk.mu.Lock()
 	defer d.disk.mu.Unlock()
 	n := target.(*node)
+	if d.disk.noLink {
+		return nil, syscall.EPERM
+	}
 	if errno := d.disk.record(op{kind: opLink, ino: n.ino, name: name}); errno != 0 {
 		return nil, errno
 	}

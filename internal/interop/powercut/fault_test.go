@@ -62,7 +62,7 @@ func TestBrokenStoresAreCaught(t *testing.T) {
 	}
 }
 
-// TestFaults has each write, sync, truncate, link and unlink of a workload fail, once or several times
+// TestFaults has each write, sync, truncate, link, rename and unlink of a workload fail, once or several times
 // in a row, with what comes after it: nothing acknowledged may be lost, then or by a later power cut, and when the
 // disk works again so does the store.
 func TestFaults(t *testing.T) {
@@ -93,6 +93,28 @@ func TestFaults(t *testing.T) {
 		{"EIO, again and again", fault{length: 5, errno: syscall.EIO}},
 		{"ENOSPC, again and again", fault{length: 12, errno: syscall.ENOSPC}},
 	}
+	type attempt struct {
+		mode   string
+		fault  fault
+		noLink bool
+	}
+	var attempts []attempt
+	// What happens rarely fails in any case.
+	for _, kind := range []opKind{opCreate, opLink, opRename, opUnlink, opTruncate, opSyncDir} {
+		for n := 1; n <= 4; n++ {
+			for _, mode := range modes[:2] {
+				f := mode.fault
+				f.n, f.kind = n, &kind
+				attempts = append(attempts, attempt{mode.name, f, kind == opRename})
+			}
+		}
+	}
+	for i := range runs {
+		mode := modes[i%len(modes)]
+		f := mode.fault
+		f.n = 1 + i*total/runs
+		attempts = append(attempts, attempt{mode.name, f, i/len(modes)%3 == 0})
+	}
 	var mu sync.Mutex
 	hits, refused, failed, unknown := map[string]int{}, 0, 0, 0
 	next := 0
@@ -106,16 +128,14 @@ func TestFaults(t *testing.T) {
 				i := next
 				next++
 				mu.Unlock()
-				if i >= runs {
+				if i >= len(attempts) {
 					return
 				}
-				mode := modes[i%len(modes)]
-				f := mode.fault
-				f.n = 1 + i*total/runs
+				f := attempts[i].fault
 				name := fmt.Sprint("run", i)
 				tr := firstTrace(name, false)
 				d, dir := m.disk(name, nil)
-				d.fault = f
+				d.fault, d.noLink = f, attempts[i].noLink
 				s := work
 				s.Dir, s.Tag = dir, name
 				err := w.do(s)
@@ -124,7 +144,7 @@ func TestFaults(t *testing.T) {
 					err = c.afterFault(tr, f)
 				}
 				if err != nil {
-					t.Errorf("%s from operation %d on, a %s: %v", mode.name, f.n, d.hit, err)
+					t.Errorf("run %d, %s from operation %d on, a %s: %v", i, attempts[i].mode, f.n, d.hit, err)
 					return
 				}
 				mu.Lock()
@@ -149,8 +169,8 @@ func TestFaults(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("of %d operations failed %v; %d commits failed, %d with an unknown outcome, and %d times the store did not open", total, hits, failed, unknown, refused)
-	for _, kind := range []opKind{opWrite, opSync, opTruncate, opSyncDir} {
-		if hits[opNames[kind]] == 0 && !testing.Short() {
+	for kind := opWrite; kind < opNote; kind++ {
+		if hits[opNames[kind]] == 0 {
 			t.Errorf("no %s has failed", opNames[kind])
 		}
 	}
@@ -164,6 +184,9 @@ func (c *cutter) afterFault(tr *trace, f fault) error {
 	tr.history.extend()
 	ok, tried, broken := 0, 0, false
 	first := len(tr.ops)
+	if f.kind != nil {
+		first = 0
+	}
 	count := 0
 	for i, o := range tr.ops {
 		if o.kind != opNote {

@@ -22,6 +22,7 @@ type trace struct {
 	history *history
 	ops     []op
 	relaxed bool
+	noLink  bool
 }
 
 // points returns how many power cuts are to be tried.
@@ -50,6 +51,7 @@ func scratch(t *testing.T) string {
 func (m *mount) sessions(t *testing.T, tr *trace, sessions ...session) {
 	t.Helper()
 	d, dir := m.disk(tr.name, tr.start)
+	d.noLink = tr.noLink
 	var w *worker
 	for i, s := range sessions {
 		s.Dir, s.Tag = dir, fmt.Sprint(tr.name, ".", i)
@@ -207,6 +209,7 @@ func TestPowerCuts(t *testing.T) {
 	for round := range uint64(rounds) {
 		for _, relaxed := range []bool{false, true} {
 			tr := firstTrace(fmt.Sprintf("t%d%v", round, relaxed), relaxed)
+			tr.noLink = round == 1
 			if relaxed {
 				m.sessions(t, tr, session{Seed: round, Commits: 400, Clients: 3, Relaxed: true, Pause: true, Large: round%2 == 1})
 			} else {

@@ -162,9 +162,11 @@ func (h *Hub) Close() {
 }
 
 func (h *Hub) kick() {
-	select {
-	case h.kicked <- struct{}{}:
-	default:
+	if len(h.kicked) == 0 {
+		select {
+		case h.kicked <- struct{}{}:
+		default:
+		}
 	}
 	if h.running.CompareAndSwap(false, true) {
 		go h.run()
