@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -32,7 +34,7 @@ func (r *reader) resource(obj runtime.Object, list bool) (*core.Core, *core.Reso
 	}
 	res, ok := c.LookupKind(gvk)
 	if !ok {
-		return nil, nil, fmt.Errorf("apiserver: kind %s is not served", gvk)
+		return nil, nil, &meta.NoKindMatchError{GroupKind: gvk.GroupKind(), SearchedVersions: []string{gvk.Version}}
 	}
 	return c, res, nil
 }
@@ -59,7 +61,7 @@ func (r *reader) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	return assign(obj, found)
 }
 
-// List implements client.Reader, with namespace and label selector, on the cache.
+// List implements client.Reader, with namespace, label selector and one of the fields that have an index, on the cache.
 func (r *reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	c, res, err := r.resource(list, true)
 	if err != nil {
@@ -74,13 +76,44 @@ func (r *reader) List(ctx context.Context, list client.ObjectList, opts ...clien
 		prefix = o.Namespace + "/"
 	}
 	var items []runtime.Object
-	c.Cached(res).Snapshot().Ascend(prefix, "", func(obj *core.Object) bool {
+	add := func(obj *core.Object) bool {
 		if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(obj.Object().GetLabels())) {
 			items = append(items, obj.Runtime())
 		}
 		return true
-	})
+	}
+	if o.FieldSelector == nil {
+		c.Cached(res).Snapshot().Ascend(prefix, "", add)
+		return meta.SetList(list, items)
+	}
+	fields := o.FieldSelector.Requirements()
+	if len(fields) != 1 || fields[0].Operator == selection.NotEquals || fields[0].Value == "" || !c.Cached(res).HasIndex(fields[0].Field) {
+		return fmt.Errorf("apiserver: no index of %s selects %s", res.GVR.GroupResource(), o.FieldSelector)
+	}
+	found, _ := c.Cached(res).ByIndex(fields[0].Field, fields[0].Value)
+	for _, obj := range found {
+		if strings.HasPrefix(obj.Key(), prefix) {
+			add(obj)
+		}
+	}
 	return meta.SetList(list, items)
+}
+
+// fresh is a reader that has everything that was committed before it is asked, also by other servers of the store.
+type fresh struct{ *reader }
+
+func (r fresh) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if err := r.core.Load().Sync(ctx); err != nil {
+		return err
+	}
+	return r.reader.Get(ctx, key, obj, opts...)
+}
+
+func (r fresh) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if err := r.core.Load().Sync(ctx); err != nil {
+		return err
+	}
+	return r.reader.List(ctx, list, opts...)
 }
 
 func assign(dst, src client.Object) error {

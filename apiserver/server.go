@@ -101,7 +101,7 @@ func (s *Server) initAuthorization() (err error) {
 	if s.rbac, err = rbac.New(rbac.Options{Logger: s.opts.Logger.WithName("rbac")}); err != nil {
 		return err
 	}
-	if s.node, err = node.New(node.Options{}); err != nil {
+	if s.node, err = node.New(node.Options{Reader: fresh{s.reader}}); err != nil {
 		return err
 	}
 	s.authorizer = privileged{nodeAndRBAC{s.node, s.rbac}}

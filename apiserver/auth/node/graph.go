@@ -11,7 +11,8 @@ import (
 type kind uint8
 
 const (
-	pods kind = iota
+	unrelated kind = iota // to pods
+	pods
 	secrets
 	configMaps
 	claims
@@ -54,12 +55,13 @@ func newGraph() graph {
 	}
 }
 
-func (g *graph) set(obj client.Object) {
+// set returns what a pod bound to a node uses.
+func (g *graph) set(obj client.Object) []ref {
 	g.remove(obj)
 	switch o := obj.(type) {
 	case *corev1.Pod:
 		if o.Spec.NodeName == "" {
-			return
+			return nil
 		}
 		u := usage{o.Spec.NodeName, uses(o)}
 		for _, r := range u.uses {
@@ -69,9 +71,10 @@ func (g *graph) set(obj client.Object) {
 			g.users[r][u.node]++
 		}
 		g.pods[ref{pods, o.Namespace, o.Name}] = u
+		return u.uses
 	case *corev1.PersistentVolume:
 		if o.Spec.ClaimRef == nil {
-			return
+			return nil
 		}
 		v := volume{claim: ref{claims, o.Spec.ClaimRef.Namespace, o.Spec.ClaimRef.Name}, secrets: volumeSecrets(o)}
 		for _, s := range v.secrets {
@@ -84,6 +87,7 @@ func (g *graph) set(obj client.Object) {
 	case *storagev1.VolumeAttachment:
 		g.attachments[o.Name] = o.Spec.NodeName
 	}
+	return nil
 }
 
 func (g *graph) remove(obj client.Object) {

@@ -31,6 +31,9 @@ type Options struct {
 	Rules []rbacv1.PolicyRule
 	// Kinds are those that Run follows, where not all are served. Default: Pods, PersistentVolumes and VolumeAttachments.
 	Kinds []client.Object
+	// Reader, if not nil, is asked before something is refused that the informers may only not have told of yet. It lists Pods by the field
+	// spec.nodeName; what it returns is not modified.
+	Reader client.Reader
 }
 
 // Authorizer decides what nodes may do. Its methods may be called from any goroutine.
@@ -145,7 +148,7 @@ func nodeOf(u user.Info) (name string, ok bool) {
 const allow, noOpinion = authorizer.DecisionAllow, authorizer.DecisionNoOpinion
 
 // Authorize implements authorizer.Authorizer. It allows or has no opinion; the reasons are those of kube-apiserver.
-func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	node, ok := nodeOf(attrs.GetUser())
 	switch {
 	case !ok:
@@ -155,7 +158,11 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 	}
 	if attrs.IsResourceRequest() {
 		if f := byResource[schema.GroupResource{Group: attrs.GetAPIGroup(), Resource: attrs.GetResource()}]; f != nil {
-			if reason := f(a, node, attrs); reason != yes {
+			k, reason := f(node, attrs)
+			if k != unrelated {
+				return a.related(ctx, node, k, attrs)
+			}
+			if reason != yes {
 				return noOpinion, strings.TrimPrefix(reason, noReason), nil
 			}
 			return allow, "", nil
@@ -167,17 +174,23 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 	return noOpinion, "", nil
 }
 
-// related is yes if the node has to do with the object asked for.
-func (a *Authorizer) related(node string, k kind, attrs authorizer.Attributes) string {
+// related allows if the node has to do with the object asked for.
+func (a *Authorizer) related(ctx context.Context, node string, k kind, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	if attrs.GetName() == "" {
-		return "No Object name found"
+		return noOpinion, "No Object name found", nil
 	}
+	r := ref{k, attrs.GetNamespace(), attrs.GetName()}
 	a.mu.RLock()
-	defer a.mu.RUnlock()
-	if a.graph.related(node, ref{k, attrs.GetNamespace(), attrs.GetName()}) {
-		return yes
+	ok := a.graph.related(node, r)
+	a.mu.RUnlock()
+	var err error
+	if !ok {
+		ok, err = a.lookup(ctx, node, r)
 	}
-	return fmt.Sprintf("no relationship found between node '%s' and this object", node)
+	if ok {
+		return allow, "", nil
+	}
+	return noOpinion, fmt.Sprintf("no relationship found between node '%s' and this object", node), err
 }
 
 // ConditionsAwareAuthorize implements authorizer.Authorizer; decisions carry no conditions.

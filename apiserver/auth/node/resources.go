@@ -15,7 +15,8 @@ const (
 	noReason = "\x00"
 )
 
-type decide func(a *Authorizer, node string, attrs authorizer.Attributes) string
+// decide says why not, or of which kind the object asked for is that the node must have to do with.
+type decide func(node string, attrs authorizer.Attributes) (kind, string)
 
 // byResource are the resources that are decided by object.
 var byResource = map[schema.GroupResource]decide{
@@ -29,7 +30,7 @@ var byResource = map[schema.GroupResource]decide{
 	{Group: "storage.k8s.io", Resource: "volumeattachments"}:           getting(attachments),
 	{Group: "storage.k8s.io", Resource: "csinodes"}:                    csiNode,
 	{Group: "coordination.k8s.io", Resource: "leases"}:                 lease,
-	{Group: "certificates.k8s.io", Resource: "podcertificaterequests"}: func(*Authorizer, string, authorizer.Attributes) string { return noReason },
+	{Group: "certificates.k8s.io", Resource: "podcertificaterequests"}: func(string, authorizer.Attributes) (kind, string) { return unrelated, noReason },
 }
 
 func is(attrs authorizer.Attributes, verbs ...string) bool {
@@ -38,110 +39,110 @@ func is(attrs authorizer.Attributes, verbs ...string) bool {
 
 // reading allows to get, list and watch single objects of a namespace.
 func reading(k kind) decide {
-	return func(a *Authorizer, node string, attrs authorizer.Attributes) string {
+	return func(_ string, attrs authorizer.Attributes) (kind, string) {
 		switch {
 		case !is(attrs, "get", "list", "watch"):
-			return "can only read resources of this type"
+			return unrelated, "can only read resources of this type"
 		case attrs.GetSubresource() != "":
-			return "cannot read subresource"
+			return unrelated, "cannot read subresource"
 		case attrs.GetNamespace() == "":
-			return "can only read namespaced object of this type"
+			return unrelated, "can only read namespaced object of this type"
 		}
-		return a.related(node, k, attrs)
+		return k, yes
 	}
 }
 
 func getting(k kind) decide {
-	return func(a *Authorizer, node string, attrs authorizer.Attributes) string {
+	return func(_ string, attrs authorizer.Attributes) (kind, string) {
 		switch {
 		case !is(attrs, "get"):
-			return "can only get individual resources of this type"
+			return unrelated, "can only get individual resources of this type"
 		case attrs.GetSubresource() != "":
-			return "cannot get subresource"
+			return unrelated, "cannot get subresource"
 		}
-		return a.related(node, k, attrs)
+		return k, yes
 	}
 }
 
-func claim(a *Authorizer, node string, attrs authorizer.Attributes) string {
+func claim(node string, attrs authorizer.Attributes) (kind, string) {
 	if attrs.GetSubresource() != "status" {
-		return getting(claims)(a, node, attrs)
+		return getting(claims)(node, attrs)
 	}
 	if !is(attrs, "update", "patch") {
-		return "can only get/update/patch this type"
+		return unrelated, "can only get/update/patch this type"
 	}
-	return a.related(node, claims, attrs)
+	return claims, yes
 }
 
-func account(a *Authorizer, node string, attrs authorizer.Attributes) string {
+func account(node string, attrs authorizer.Attributes) (kind, string) {
 	switch {
 	case is(attrs, "get") && attrs.GetSubresource() == "":
-		return reading(accounts)(a, node, attrs)
+		return reading(accounts)(node, attrs)
 	case !is(attrs, "create") || attrs.GetName() == "":
-		return "can only create tokens for individual service accounts"
+		return unrelated, "can only create tokens for individual service accounts"
 	case attrs.GetSubresource() != "token":
-		return "can only create token subresource of serviceaccount"
+		return unrelated, "can only create token subresource of serviceaccount"
 	}
-	return a.related(node, accounts, attrs)
+	return accounts, yes
 }
 
 // itself: that a node writes no other Node is seen to by NodeRestriction.
-func itself(_ *Authorizer, node string, attrs authorizer.Attributes) string {
+func itself(node string, attrs authorizer.Attributes) (kind, string) {
 	switch sub := attrs.GetSubresource(); {
 	case sub == "" && is(attrs, "create", "update", "patch"), sub == "status" && is(attrs, "update", "patch"):
-		return yes
+		return unrelated, yes
 	case sub == "" && is(attrs, "get", "list", "watch"):
 		switch name := attrs.GetName(); name {
 		case node:
-			return yes
+			return unrelated, yes
 		case "":
-			return fmt.Sprintf("node '%s' cannot read all nodes, only its own Node object", node)
+			return unrelated, fmt.Sprintf("node '%s' cannot read all nodes, only its own Node object", node)
 		default:
-			return fmt.Sprintf("node '%s' cannot read '%s', only its own Node object", node, name)
+			return unrelated, fmt.Sprintf("node '%s' cannot read '%s', only its own Node object", node, name)
 		}
 	}
-	return noReason
+	return unrelated, noReason
 }
 
 // pod: that a node writes no other node's pods is seen to by NodeRestriction.
-func pod(a *Authorizer, node string, attrs authorizer.Attributes) string {
+func pod(node string, attrs authorizer.Attributes) (kind, string) {
 	switch sub := attrs.GetSubresource(); {
 	case sub == "" && is(attrs, "get"):
-		return a.related(node, pods, attrs)
+		return pods, yes
 	case sub == "" && is(attrs, "list", "watch"):
 		switch {
 		case selects(attrs, "spec.nodeName", node):
-			return yes
+			return unrelated, yes
 		case attrs.GetName() != "":
-			return a.related(node, pods, attrs)
+			return pods, yes
 		}
-		return "can only list/watch pods with spec.nodeName field selector"
+		return unrelated, "can only list/watch pods with spec.nodeName field selector"
 	case sub == "" && is(attrs, "create", "delete"), sub == "status" && is(attrs, "update", "patch"), sub == "eviction" && is(attrs, "create"):
-		return yes
+		return unrelated, yes
 	}
-	return noReason
+	return unrelated, noReason
 }
 
-func lease(_ *Authorizer, node string, attrs authorizer.Attributes) string {
+func lease(node string, attrs authorizer.Attributes) (kind, string) {
 	switch {
 	case !is(attrs, "get", "create", "update", "patch", "delete"):
-		return "can only get, create, update, patch, or delete a node lease"
+		return unrelated, "can only get, create, update, patch, or delete a node lease"
 	case attrs.GetNamespace() != corev1.NamespaceNodeLease:
-		return fmt.Sprintf("can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
+		return unrelated, fmt.Sprintf("can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
 	case !is(attrs, "create") && attrs.GetName() != node:
-		return "can only access node lease with the same name as the requesting node"
+		return unrelated, "can only access node lease with the same name as the requesting node"
 	}
-	return yes
+	return unrelated, yes
 }
 
-func csiNode(_ *Authorizer, node string, attrs authorizer.Attributes) string {
+func csiNode(node string, attrs authorizer.Attributes) (kind, string) {
 	switch {
 	case attrs.GetSubresource() != "":
-		return "cannot authorize CSINode subresources"
+		return unrelated, "cannot authorize CSINode subresources"
 	case !is(attrs, "get", "create", "update", "patch", "delete"):
-		return "can only get, create, update, patch, or delete a CSINode"
+		return unrelated, "can only get, create, update, patch, or delete a CSINode"
 	case !is(attrs, "create") && attrs.GetName() != node:
-		return "can only access CSINode with the same name as the requesting node"
+		return unrelated, "can only access CSINode with the same name as the requesting node"
 	}
-	return yes
+	return unrelated, yes
 }

@@ -40,7 +40,7 @@ func (a access) Get(ctx context.Context, gvk schema.GroupVersionKind, namespace,
 	if err != nil {
 		return nil, err
 	}
-	if err := a.c.sync(ctx); err != nil {
+	if err := a.c.Sync(ctx); err != nil {
 		return nil, err
 	}
 	o := t.Resource.stored.cache.Get(key)

@@ -82,7 +82,7 @@ func (c *Core) claimable(ctx context.Context, s *stored, full, claim, holder str
 	if !same {
 		return store.Condition{}, errClaimed
 	}
-	if err := c.sync(ctx); err != nil {
+	if err := c.Sync(ctx); err != nil {
 		return store.Condition{}, err
 	}
 	if o := s.cache.Get(key); o != nil && slices.Contains(s.kind.Claims(o.Object()), claim) {

@@ -142,7 +142,7 @@ func (c *Core) commitCreate(ctx context.Context, t Target, key string, obj clien
 	}
 	if dry {
 		defer done(false)
-		if err := c.sync(ctx); err != nil {
+		if err := c.Sync(ctx); err != nil {
 			return nil, err
 		}
 		if old := s.cache.Get(key); old != nil {
@@ -166,7 +166,7 @@ func (c *Core) commitCreate(ctx context.Context, t Target, key string, obj clien
 }
 
 func (c *Core) alreadyExistsIn(ctx context.Context, t Target, key string) error {
-	if err := c.sync(ctx); err != nil {
+	if err := c.Sync(ctx); err != nil {
 		return err
 	}
 	return alreadyExists(t, t.Resource.stored.cache.Get(key))
@@ -257,7 +257,7 @@ func (c *Core) createVirtual(ctx context.Context, t Target, obj client.Object, o
 		if err != nil {
 			return nil, err
 		}
-		if err := c.sync(ctx); err != nil {
+		if err := c.Sync(ctx); err != nil {
 			return nil, err
 		}
 		if t.Resource.stored.cache.Get(key) == nil {

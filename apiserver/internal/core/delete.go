@@ -66,7 +66,7 @@ func (c *Core) delete(ctx context.Context, t Target, opts metav1.DeleteOptions) 
 		if fresh && !again {
 			return nil, false, err
 		}
-		if serr := c.sync(ctx); serr != nil {
+		if serr := c.Sync(ctx); serr != nil {
 			return nil, false, serr
 		}
 		if !again && s.cache.Get(key) == cur {

@@ -88,7 +88,7 @@ func (c *Core) freshness(ctx context.Context, text string, rv int64) error {
 	}
 	switch {
 	case text == "":
-		return c.sync(ctx)
+		return c.Sync(ctx)
 	case rv == 0:
 		return nil
 	default:
@@ -96,8 +96,8 @@ func (c *Core) freshness(ctx context.Context, text string, rv int64) error {
 	}
 }
 
-// sync waits for everything that was committed before the call.
-func (c *Core) sync(ctx context.Context) error {
+// Sync waits until the Core has everything that was committed before the call, by whomever.
+func (c *Core) Sync(ctx context.Context) error {
 	if err := c.cache.Sync(ctx); err != nil {
 		return storeError(err)
 	}
@@ -109,7 +109,7 @@ func (c *Core) waitFor(ctx context.Context, rv int64) error {
 	if c.cache.Revision() >= rv {
 		return nil
 	}
-	if err := c.sync(ctx); err != nil {
+	if err := c.Sync(ctx); err != nil {
 		return err
 	}
 	if c.cache.Revision() >= rv {
@@ -167,7 +167,7 @@ func (c *Core) list(ctx context.Context, t Target, opts ListOptions) (*List, err
 		}
 		from = p.prefix + tok.StartKey
 		if tok.Revision < 0 {
-			if err := c.sync(ctx); err != nil {
+			if err := c.Sync(ctx); err != nil {
 				return nil, err
 			}
 			snap = cache.Snapshot()

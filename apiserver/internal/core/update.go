@@ -157,7 +157,7 @@ func (c *Core) mutate(ctx context.Context, m *mutation) (*Object, bool, error) {
 		if fresh && !again {
 			return nil, false, err
 		}
-		if serr := c.sync(ctx); serr != nil {
+		if serr := c.Sync(ctx); serr != nil {
 			return nil, false, serr
 		}
 		if !again && s.cache.Get(m.key) == cur {
@@ -257,7 +257,7 @@ func (c *Core) claimedIn(m *mutation, err error) error {
 
 // lostRace is the answer to a conditional update that came second.
 func (c *Core) lostRace(ctx context.Context, m *mutation) error {
-	if err := c.sync(ctx); err != nil {
+	if err := c.Sync(ctx); err != nil {
 		return err
 	}
 	if m.t.Resource.stored.cache.Get(m.key) == nil {
@@ -305,7 +305,7 @@ func (c *Core) tryCreateOnUpdate(ctx context.Context, m *mutation) (*Object, boo
 		return nil, false, notFound(m.t)
 	}
 	// The cache may be behind, and a creation that fails is not worth its admission.
-	if err := c.sync(ctx); err != nil {
+	if err := c.Sync(ctx); err != nil {
 		return nil, false, err
 	}
 	if m.t.Resource.stored.cache.Get(m.key) != nil {
