@@ -15,6 +15,8 @@ type Explanation struct {
 	Decision Decision
 	// Rejection is set if a plugin wants the pod on no node, before nodes are looked at: then there are no Nodes.
 	Rejection *Rejection
+	// Nominated: the pod goes where room was made for it. Its scores don't count then, and no other node is looked at by Decide.
+	Nominated bool
 	// Plugins that filter or score nodes, in the order in which they are asked.
 	Plugins []ExplainedPlugin
 	// Nodes are all nodes: the one that was chosen, the other feasible ones by score, the best first, then the rejected ones.
@@ -39,7 +41,8 @@ type NodeExplanation struct {
 
 // Verdict is what one plugin says of one node.
 type Verdict struct {
-	// Rejection is nil if the plugin accepts the node. Of a node's rejections the first decides; an Explanation has all of them.
+	// Rejection is nil if the plugin accepts the node. Of a node's rejections the first decides; an Explanation has all of them. Where room is being made
+	// for other pods that come first, the node is asked about with them, too.
 	Rejection *Rejection
 	// Scored: the node is feasible and the plugin scores this pod. Raw is the plugin's own figure, Normalized is 0 to MaxScore, Weighted is what counts.
 	// Of a ClusterPlugin, which normalizes by itself, Raw is the same as Normalized.
@@ -53,6 +56,7 @@ func (e *Engine) Explain(pod *Pod) *Explanation {
 	random := *e.source
 	x := &Explanation{Pod: types.NamespacedName{Namespace: pod.Object.Namespace, Name: pod.Object.Name}, Decision: e.Decide(pod)}
 	*e.source = random
+	x.Nominated = x.Decision.Fits() && e.Nominated(pod.key()) == x.Decision.Node
 	asked := e.judges(pod, x)
 	if x.Rejection != nil {
 		return x
@@ -69,6 +73,9 @@ func (e *Engine) Explain(pod *Pod) *Explanation {
 			row.Verdicts[i].Rejection = r
 			row.Feasible = row.Feasible && r == nil
 		}
+		if row.Feasible && len(e.rivals(pod, n.Object.Name)) > 0 {
+			row.Feasible = x.yield(&row, e.check(e.profileOf(pod), pod, n))
+		}
 		if row.Feasible {
 			feasible, rows = append(feasible, n), append(rows, len(x.Nodes))
 		}
@@ -84,6 +91,19 @@ func (e *Engine) Explain(pod *Pod) *Explanation {
 		return cmp.Or(-cmpBool(a.Node == x.Decision.Node, b.Node == x.Decision.Node), -cmpBool(a.Feasible, b.Feasible), cmp.Compare(b.Score, a.Score), strings.Compare(a.Node, b.Node))
 	})
 	return x
+}
+
+// yield notes the rejection of a node for the sake of pods that are nominated for it, and reports whether there is none.
+func (x *Explanation) yield(row *NodeExplanation, r *Rejection) bool {
+	if r == nil {
+		return true
+	}
+	for i := range x.Plugins {
+		if x.Plugins[i].Name == r.Plugin {
+			row.Verdicts[i].Rejection = r
+		}
+	}
+	return false
 }
 
 func cmpBool(a, b bool) int {
@@ -201,7 +221,7 @@ func (x *Explanation) RunnerUp() *NodeExplanation {
 	return &x.Nodes[1]
 }
 
-// Margin is by how much the winner's score is ahead of the runner-up's: 0 if chance decided among equals, or if there are no two feasible nodes.
+// Margin is by how much the winner's score is ahead of the runner-up's, which counts unless the pod was Nominated: 0 if chance decided among equals, or if there are no two feasible nodes.
 func (x *Explanation) Margin() int64 {
 	if r := x.RunnerUp(); r != nil {
 		return x.Winner().Score - r.Score

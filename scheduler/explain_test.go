@@ -109,6 +109,51 @@ func agrees(x *scheduler.Explanation, d *scheduler.Decision) error {
 	return nil
 }
 
+// TestExplainNominated: pods yield to those for which room is being made, which go there; explanations say so, too.
+func TestExplainNominated(t *testing.T) {
+	yielded, nominated := 0, 0
+	for seed := range uint64(80) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		e := randomCluster(t, r, scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1})
+		for i := range 6 {
+			obj := randomPod(r, 100+i)
+			addPodRules(r, obj)
+			pod := scheduler.NewPod(obj)
+			before := e.Explain(pod)
+			d := e.Decide(pod)
+			if x := before; x.Decision.Node != d.Node {
+				t.Fatalf("seed %d: explained %s, decided %s", seed, x.Decision.Node, d.Node)
+			}
+			if !d.Fits() {
+				continue
+			}
+			e.Nominate(pod, d.Node)
+			if x := e.Explain(pod); !x.Nominated || x.Winner() == nil || x.Winner().Node != d.Node || !strings.Contains(x.String(), "room was made") {
+				t.Fatalf("seed %d: nominated for %s: %s", seed, d.Node, x)
+			}
+			nominated++
+			other := randomPod(r, 200+i)
+			addPodRules(r, other)
+			p := scheduler.NewPod(other)
+			x, alone := e.Explain(p), e.Fork()
+			for _, n := range x.Nodes {
+				for _, rival := range alone.NominatedPods(n.Node) {
+					alone.Nominate(rival, "")
+				}
+			}
+			if alone.Explain(p).Decision.Feasible > x.Decision.Feasible {
+				yielded++
+			}
+			if err := agrees(x, new(e.Decide(p))); err != nil && x.Decision.Fits() {
+				t.Fatalf("seed %d: %v\n%s", seed, err, x)
+			}
+		}
+	}
+	if yielded < 10 || nominated < 50 {
+		t.Errorf("%d nominated, %d yielded", nominated, yielded)
+	}
+}
+
 func TestExplainText(t *testing.T) {
 	e := rulesEngine(t)
 	e.Assign(scheduler.NewPod(testPod("1", "web")), "a1")

@@ -22,6 +22,8 @@ func (x *Explanation) String() string {
 		return b.String()
 	case !d.Fits():
 		fmt.Fprintf(&b, "%s fits on no node: %s\n", x.Pod, d.Message())
+	case x.Nominated:
+		fmt.Fprintf(&b, "%s goes to %s, where room was made for it\n", x.Pod, d.Node)
 	case x.RunnerUp() == nil:
 		fmt.Fprintf(&b, "%s goes to %s, the only one of %d nodes that can take it\n", x.Pod, d.Node, d.Nodes)
 	case x.Margin() == 0:
