@@ -44,7 +44,7 @@ const (
 
 // unsupported are Kubernetes' plugins that aren't there. Files may disable them.
 var unsupported = map[string]bool{
-	"DynamicResources": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true, "GangScheduling": true,
+	"DynamicResources": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true,
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 

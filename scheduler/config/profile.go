@@ -360,6 +360,12 @@ func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]st
 		}
 		b.profile = append(b.profile, w)
 	}
+	// Who groups pods has no point of its own: it is there where it is enabled for all.
+	for _, p := range multi {
+		if _, groups := b.made[p.Name].(scheduler.GroupPlugin); groups && !slices.Contains(order, p.Name) {
+			b.profile = append(b.profile, scheduler.Weighted{Plugin: b.made[p.Name]})
+		}
+	}
 	if binder < 0 {
 		b.profile = append(b.profile, scheduler.Weighted{Plugin: noBinder{}})
 	}
