@@ -475,6 +475,10 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 	b := &e.ballot
 	d.Reasons = maps.Clone(x.base.reasons)
 	plugins := maps.Clone(x.base.plugins)
+	if len(js) == 0 && len(b.overrides) == 0 && !prof.uncachedFilter {
+		d.Plugins, d.Resolvable = slices.Sorted(maps.Keys(plugins)), slices.Clone(x.base.resolvable)
+		return
+	}
 	for slot, n := range e.nodes {
 		if n == nil {
 			continue

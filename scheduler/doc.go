@@ -21,7 +21,9 @@
 //	}
 //
 // A rule that depends on what is on other nodes is a ClusterPlugin: it is given a View of the cluster once for each decision, whose counts
-// of pods by node are kept up to date with every change.
+// of pods by node are kept up to date with every change. One that says what it has to say by topology domain (DomainJudgement) costs the same however
+// many nodes there are.
 //
-// The built-in rules are in scheduler/plugins. There is no preemption: a pod that fits nowhere waits until something changes.
+// The built-in rules are in scheduler/plugins. For a pod that fits nowhere Engine.Preempt asks the PostFilterPlugins whose going would make room; the
+// runner evicts those pods, gracefully, and nominates the pod for the node.
 package scheduler

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -57,67 +58,31 @@ type Candidate struct {
 	Refused *Rejection
 }
 
-// candidates are kept for the pods of one signature and priority.
-type candidates struct {
-	pos, pdbs int
-	priority  int32
-	by        []Candidate
-	known     []bool
-}
-
-// Candidates looks, on each node that rejected a pod resolvably, for pods of lower priority whose removal would let it in.
-// Those of PodDisruptionBudgets that allow no more are spared where it is possible, then the more important ones.
-func (v *View) Candidates(pod *Pod, failed *Decision) []Candidate {
+// BestCandidate looks, on each node that rejected a pod resolvably, for pods of lower priority whose removal would let it in, and returns the least of
+// those nodes by compare, which is the same for all calls; nil if there is none. The others are counted by the reasons why no room can be made there.
+// Pods that PodDisruptionBudgets guard are spared where it is possible, then the more important ones.
+func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Candidate) int) (best *Candidate, refused map[string]int) {
 	e := v.engine
-	prof := e.profileOf(pod)
-	out := make([]Candidate, 0, len(failed.Resolvable))
-	keep := e.keptCandidates(prof, pod)
+	if c := e.keptCandidates(e.profileOf(pod), pod, failed, compare); c != nil {
+		return c.best(), maps.Clone(c.refused)
+	}
+	refused = map[string]int{}
 	for _, name := range failed.Resolvable {
 		n := e.byName[name]
 		if n == nil {
 			continue
 		}
-		if keep == nil {
-			out = append(out, v.candidate(pod, n))
-			continue
+		c := v.candidate(pod, n)
+		switch {
+		case c.Refused != nil:
+			for _, r := range c.Refused.Reasons {
+				refused[r]++
+			}
+		case best == nil || cmp.Or(compare(&c, best), cmp.Compare(n.slot, e.byName[best.Node].slot)) < 0:
+			best = &c
 		}
-		if !keep.known[n.slot] {
-			keep.by[n.slot], keep.known[n.slot] = v.candidate(pod, n), true
-		}
-		out = append(out, keep.by[n.slot])
 	}
-	return out
-}
-
-// keptCandidates returns what is known from before, brought up to date; nil if the pod is one whose candidates depend on other nodes.
-func (e *Engine) keptCandidates(prof *profile, pod *Pod) *candidates {
-	if prof.uncachedFilter {
-		return nil
-	}
-	js, _, r := e.judge(prof, pod, nil)
-	if r != nil || slices.ContainsFunc(js, func(j judged) bool {
-		return j.Filter != nil || j.Domains != nil && j.Domains.Filter != nil
-	}) {
-		return nil
-	}
-	a := e.answersFor(prof, pod)
-	c := a.candidates
-	if c == nil || c.pdbs != e.view.pdbVersion || c.priority != pod.Priority {
-		c = &candidates{pos: -1, pdbs: e.view.pdbVersion, priority: pod.Priority}
-		a.candidates = c
-	}
-	for len(c.by) < len(e.nodes) {
-		c.by, c.known = append(c.by, Candidate{}), append(c.known, false)
-	}
-	if changes, ok := e.log.since(c.pos); ok {
-		for _, ch := range changes {
-			c.known[ch.slot] = false
-		}
-	} else {
-		clear(c.known)
-	}
-	c.pos = e.log.end()
-	return c
+	return best, refused
 }
 
 // candidate finds the victims on one node.

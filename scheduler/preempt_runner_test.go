@@ -37,17 +37,6 @@ func (k *cluster) addWhole(name string, mods ...podMod) *corev1.Pod {
 	return p
 }
 
-// gone waits until a pod is.
-func (k *cluster) gone(p *corev1.Pod) {
-	k.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err := k.client.Get(k.Context(), client.ObjectKeyFromObject(p), &corev1.Pod{}); apierrors.IsNotFound(err) {
-			return
-		}
-	}
-	k.Fatalf("%s is still there", p.Name)
-}
-
 func TestPreemption(t *testing.T) {
 	t.Run("a victim goes, the pod takes its place", func(t *testing.T) {
 		reg := prometheus.NewRegistry()

@@ -226,7 +226,7 @@ func (r *reference) preempt(pod *corev1.Pod) (best []*room, message string) {
 // TestPreemptionAgainstReference mixes priorities, nominations, budgets and all other features, and compares each decision and each proposal. After each
 // step no node holds more than it has, and no pod is lost or on two nodes.
 func TestPreemptionAgainstReference(t *testing.T) {
-	seeds := uint64(40)
+	seeds := uint64(24)
 	if testing.Short() {
 		seeds = 8
 	}
@@ -418,6 +418,61 @@ func TestEventOrder(t *testing.T) {
 			if a.Feasible != b.Feasible || a.Score != b.Score || !maps.Equal(a.Reasons, b.Reasons) {
 				t.Fatalf("seed %d: %+v, in another order %+v", seed, a, b)
 			}
+		}
+	}
+}
+
+// TestKeptCandidates compares what is kept between preemptions with what a fork, which has kept nothing, finds.
+func TestKeptCandidates(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proposals := 0
+		for step := range 200 {
+			p := testPod(fmt.Sprint("p", step), pick(r, "a", "b"))
+			p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: quantities(pick(r, "1", "2"), "")}}}
+			priority := int32(r.IntN(4))
+			p.Spec.Priority = &priority
+			switch r.IntN(8) {
+			case 0:
+				e.SetNode(testNode(fmt.Sprint("n", r.IntN(12)), "a"))
+			case 1:
+				e.DeleteNode(fmt.Sprint("n", r.IntN(12)))
+			case 2:
+				b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "b"}}
+				b.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}
+				b.Status.DisruptionsAllowed = int32(r.IntN(2))
+				e.SetPDB(b)
+			case 3:
+				e.Nominate(scheduler.NewPod(p), fmt.Sprint("n", r.IntN(12)))
+			case 4:
+				e.Remove(types.UID(fmt.Sprint("p", r.IntN(step+1))))
+			default:
+				fork := e.Fork()
+				pod := scheduler.NewPod(p)
+				d := e.Schedule(pod)
+				if d.Fits() {
+					break
+				}
+				got := e.Preempt(pod, &d)
+				other := fork.Decide(scheduler.NewPod(p))
+				want := fork.Preempt(scheduler.NewPod(p), &other)
+				if got.Node != want.Node || len(got.Victims) != len(want.Victims) || got.PDBViolations != want.PDBViolations || d.Message() != other.Message() {
+					t.Fatalf("seed %d step %d: %+v %q, want %+v %q", seed, step, got, d.Message(), want, other.Message())
+				}
+				if got.Node != "" {
+					proposals++
+					for _, v := range got.Victims {
+						e.Remove(v.Object.UID)
+					}
+				}
+			}
+		}
+		if proposals < 3 {
+			t.Errorf("seed %d: %d proposals", seed, proposals)
 		}
 	}
 }

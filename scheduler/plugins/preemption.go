@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,27 +21,12 @@ func (DefaultPreemption) PostFilter(pod *scheduler.Pod, view *scheduler.View, fa
 	if why := notEligible(pod, view, failed); why != "" {
 		return nil, "preemption: " + why
 	}
-	reasons := map[string]int{}
-	var best *scheduler.Candidate
-	var worth ranking
-	all := view.Candidates(pod, failed)
-	for i := range all {
-		c := &all[i]
-		if c.Refused != nil {
-			for _, r := range c.Refused.Reasons {
-				reasons[r]++
-			}
-			continue
-		}
-		if w := rank(c); best == nil || w.compare(&worth) < 0 {
-			best, worth = c, w
-		}
-	}
+	best, refused := view.BestCandidate(pod, failed, betterRoom)
 	if best == nil {
-		if n := failed.Nodes - len(all); n > 0 {
-			reasons["Preemption is not helpful for scheduling"] += n
+		if n := failed.Nodes - len(failed.Resolvable); n > 0 {
+			refused["Preemption is not helpful for scheduling"] += n
 		}
-		d := scheduler.Decision{Nodes: failed.Nodes, Reasons: reasons}
+		d := scheduler.Decision{Nodes: failed.Nodes, Reasons: refused}
 		return &scheduler.Preemption{}, "preemption: " + d.Message()
 	}
 	return &scheduler.Preemption{Node: best.Node, Victims: best.Victims, PDBViolations: best.Violations},
@@ -69,27 +53,22 @@ func notEligible(pod *scheduler.Pod, view *scheduler.View, failed *scheduler.Dec
 	return ""
 }
 
-// ranking is what nodes are chosen by, the least first: Kubernetes' criteria in their order.
-type ranking struct {
-	violations int
-	highest    int32
-	sum        int64
-	victims    int
-	started    time.Time // the first start among the victims of the highest priority: the latest is best
+// betterRoom orders nodes by Kubernetes' criteria: the least violations of budgets, the least important of the most important victims, the least sum of
+// priorities, the fewest victims, and the latest of the first starts among the victims of the highest priority.
+func betterRoom(a, b *scheduler.Candidate) int {
+	x, y := a.Victims[0], b.Victims[0] // the most important ones: of their priority, those that started first
+	return cmp.Or(
+		cmp.Compare(a.Violations, b.Violations), cmp.Compare(x.Priority, y.Priority), cmp.Compare(sum(a), sum(b)),
+		cmp.Compare(len(a.Victims), len(b.Victims)), y.Started().Compare(x.Started()),
+	)
 }
 
-func rank(c *scheduler.Candidate) ranking {
-	r := ranking{violations: c.Violations, highest: c.Victims[0].Priority, victims: len(c.Victims), started: c.Victims[0].Started()}
+// sum is of priorities made positive, lest more victims of negative priority count as less.
+func sum(c *scheduler.Candidate) (n int64) {
 	for _, v := range c.Victims {
-		// Made positive, lest more victims of negative priority count as less.
-		r.sum += int64(v.Priority) + math.MaxInt32 + 1
+		n += int64(v.Priority) + math.MaxInt32 + 1
 	}
-	return r
-}
-
-func (r *ranking) compare(o *ranking) int {
-	return cmp.Or(cmp.Compare(r.violations, o.violations), cmp.Compare(r.highest, o.highest), cmp.Compare(r.sum, o.sum),
-		cmp.Compare(r.victims, o.victims), o.started.Compare(r.started))
+	return n
 }
 
 // Hint implements scheduler.Hinter: the plugins that rejected the pod know when it is worth another try.
