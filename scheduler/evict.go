@@ -89,7 +89,7 @@ func (s *Scheduler) gone(pods []*Pod) bool {
 func (s *Scheduler) evictPod(ctx context.Context, e *eviction, victim *Pod) (memory bool, err error) {
 	pod := e.pod.Object
 	message := fmt.Sprintf("Preempted by pod %s on node %s", pod.UID, e.node)
-	if s.permits.refuse(victim.key(), &Rejection{Reasons: []string{"preempted"}, Plugin: e.plugin}, true) {
+	if s.permits.refuse(victim.key(), &Rejection{Reasons: []string{"preempted"}, Plugin: e.plugin}) {
 		s.recorder(pod).Event(victim.Object, corev1.EventTypeNormal, "Preempted", message+" (in kube-scheduler memory).")
 		return true, nil
 	}

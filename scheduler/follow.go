@@ -251,7 +251,7 @@ func (s *Scheduler) podGone(obj *corev1.Pod) {
 	if was := s.engine.Remove(obj.UID); was != nil {
 		if reserved {
 			s.engine.Unreserve(was, node)
-			s.permits.refuse(obj.UID, &Rejection{}, false)
+			s.permits.refuse(obj.UID, &Rejection{})
 		}
 		s.volumesMoved()
 		s.helped(ClusterChange{FreedPod: was})

@@ -9,7 +9,6 @@ import (
 // scores alone. Within a class nodes are kept by that score, so that a decision looks at the classes and at the best nodes of the best ones.
 type index struct {
 	pos     int
-	used    uint64
 	base    *answers
 	sums    []domainSum
 	width   int     // features of a node: the raw scores to be normalized, then one for each sum
@@ -55,7 +54,6 @@ func (e *Engine) indexFor(prof *profile, pod *Pod, a *answers, js []judged) *ind
 		x = newIndex(prof, a, js, e.view)
 		e.indexes[string(b)] = x
 	}
-	x.used = e.lru
 	e.sync(x, js)
 	return x
 }

@@ -27,7 +27,6 @@ type permitted struct {
 	placed
 	until    map[string]time.Time // by plugin
 	rejected *Rejection
-	memory   bool // rejected in favour of another pod
 }
 
 func newPermits(kick func()) *permits {
@@ -59,17 +58,17 @@ func (p *permits) Allow(uid types.UID, plugin string) bool {
 
 // Reject implements WaitingPods.
 func (p *permits) Reject(uid types.UID, plugin, message string) bool {
-	return p.refuse(uid, &Rejection{Reasons: []string{message}, Plugin: plugin}, false)
+	return p.refuse(uid, &Rejection{Reasons: []string{message}, Plugin: plugin})
 }
 
-func (p *permits) refuse(uid types.UID, r *Rejection, memory bool) bool {
+func (p *permits) refuse(uid types.UID, r *Rejection) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.pods[uid]
 	if w == nil {
 		return false
 	}
-	w.rejected, w.memory = r, memory
+	w.rejected = r
 	p.finish(w)
 	return true
 }
