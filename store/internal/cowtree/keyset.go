@@ -1,9 +1,6 @@
 package cowtree
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // keyset is the keys of a node, which versions of the node share until they differ. Looking for a key compares
 // numbers, made of the bytes in which the keys begin to differ: the keys themselves are
@@ -14,8 +11,8 @@ type keyset struct {
 	// keys of a leaf are those of its values; keys[i] of an inner node is a lower bound of what
 	// is in kids[i] and above everything in kids[i-1]; keys[0] bounds nothing.
 	keys   []string
-	prefix string   // of all keys that bound something
-	heads  []uint64 // the eight bytes of each key behind the prefix
+	prefix string             // of all keys that bound something
+	heads  [maxLen + 1]uint64 // the eight bytes of each key behind the prefix
 }
 
 // newKeyset returns the keys, which become its own, of an inner node or a leaf.
@@ -28,7 +25,7 @@ func newKeyset(owner *token, keys []string, inner bool) *keyset {
 func (s *keyset) clone(owner *token) *keyset {
 	keys := make([]string, len(s.keys), maxLen+1)
 	copy(keys, s.keys)
-	return &keyset{keysOwner: owner, keys: keys, prefix: s.prefix, heads: slices.Clone(s.heads)}
+	return &keyset{keysOwner: owner, keys: keys, prefix: s.prefix, heads: s.heads}
 }
 
 // index has to be called whenever the keys have changed.
@@ -46,7 +43,6 @@ func (s *keyset) index(inner bool) {
 		}
 		s.prefix = a[:i]
 	}
-	s.heads = slices.Grow(s.heads[:0], maxLen+1)[:len(s.keys)]
 	for i := first; i < len(s.keys); i++ {
 		s.heads[i] = head(s.keys[i][len(s.prefix):])
 	}
@@ -73,7 +69,7 @@ func (s *keyset) lower(key string, first int) (i int, found bool) {
 		return len(s.keys), false
 	}
 	h := head(key[len(s.prefix):])
-	lo, hi := first, len(s.heads)
+	lo, hi := first, len(s.keys)
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
 		if s.heads[m] < h || s.heads[m] == h && s.keys[m] < key {

@@ -36,7 +36,6 @@ type Hub struct {
 	stop     sync.Once
 
 	mu       sync.Mutex
-	members  int      // of all groups
 	told     int64    // the progress that waiters have been told of
 	due      []*group // in the order in which they are to be woken
 	prefixes map[string]*prefixState
@@ -49,6 +48,7 @@ type Hub struct {
 type prefixState struct {
 	prefix   string
 	watchers atomic.Int64 // written with the hub's mu held
+	changed  int64        // the last change that a scan has seen
 	fresh    []*group     // those that wait and for which nothing has happened
 	turns    *group       // the last of those that wait for their turn
 }
@@ -244,7 +244,6 @@ func (h *Hub) next() *group {
 		h.due = h.due[1:]
 		if g.n > 0 {
 			g.woken = true
-			h.members -= g.n
 			return g
 		}
 	}
@@ -273,6 +272,7 @@ func (h *Hub) scan() {
 		if from < floor || h.src.Changes(from, current, h.mark) != nil {
 			// What happened is not known any more: everybody has to look.
 			for _, p := range h.prefixes {
+				p.changed = current
 				h.markDue(p, 0)
 			}
 		}
@@ -291,6 +291,7 @@ func (h *Hub) mark(rev int64, key string) {
 	if len(h.prefixes) <= len(h.lengths)*2 {
 		for _, p := range h.prefixes {
 			if len(key) >= len(p.prefix) && key[:len(p.prefix)] == p.prefix {
+				p.changed = rev
 				h.markDue(p, rev-1)
 			}
 		}
@@ -299,6 +300,7 @@ func (h *Hub) mark(rev int64, key string) {
 	for n := range h.lengths {
 		if n <= len(key) {
 			if p := h.prefixes[key[:n]]; p != nil {
+				p.changed = rev
 				h.markDue(p, rev-1)
 			}
 		}
@@ -333,11 +335,10 @@ func (h *Hub) join(p *prefixState, pos, reported int64, turns bool) *group {
 			h.kick()
 		}
 		g.resume = min(g.resume, pos)
-		h.members++
 		g.n++
 		return g
 	}
-	if h.members == 0 && len(h.due) == 0 {
+	if h.waiting.Load() == 1 {
 		h.scanned.Store(max(h.scanned.Load(), pos)) // nobody else needs what is older
 		h.hold()
 	}
@@ -348,23 +349,31 @@ func (h *Hub) join(p *prefixState, pos, reported int64, turns bool) *group {
 		g = &group{wake: make(chan struct{})}
 		p.fresh = append(p.fresh, g)
 	}
-	h.members++
 	g.n++
 	return g
 }
 
-// leave removes a waiter.
-func (h *Hub) leave(p *prefixState, g *group) {
-	h.waiting.Add(-1)
+// leave removes a waiter that has seen everything up to pos, and returns up to where there is nothing else for it. What
+// comes while it is waiting to run is scanned as what came before.
+func (h *Hub) leave(p *prefixState, g *group, pos int64) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if g.woken {
-		return
+	if !g.turns {
+		if g.woken {
+			pos = max(pos, g.resume)
+		}
+		if p.changed <= pos {
+			pos = max(pos, h.scanned.Load())
+		}
 	}
-	h.members--
+	h.waiting.Add(-1)
+	if g.woken {
+		return pos
+	}
 	if g.n--; g.n == 0 && !g.isDue {
 		p.fresh = slices.DeleteFunc(p.fresh, func(o *group) bool { return o == g })
 	}
+	return pos
 }
 
 func (h *Hub) acquire(prefix string) *prefixState {

@@ -117,12 +117,9 @@ func (w *Watcher) wait(ctx context.Context, turns bool) (*group, error) {
 	if g == nil {
 		return nil, nil
 	}
-	defer w.hub.leave(w.prefix, g)
+	defer func() { w.pos = w.hub.leave(w.prefix, g, w.pos) }()
 	select {
 	case <-g.wake:
-		if !g.turns {
-			w.pos = max(w.pos, g.resume)
-		}
 		return g, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
