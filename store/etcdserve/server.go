@@ -7,6 +7,7 @@ import (
 	"net"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -40,6 +41,7 @@ type Server struct {
 	opts   Options
 	locks  locks
 	leases *leases
+	floor  atomic.Pointer[floor]
 
 	mu      sync.Mutex
 	serving bool
