@@ -154,6 +154,20 @@ func TestExplainNominated(t *testing.T) {
 	}
 }
 
+// TestExplainNobody: a pod that is no profile's, and a cluster without nodes.
+func TestExplainNobody(t *testing.T) {
+	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profiles: []scheduler.NamedProfile{{Name: "mine", Plugins: plugins.Default()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mine", "other"} {
+		p := testPod("p", "web", func(p *corev1.Pod) { p.Spec.SchedulerName = name })
+		if x := e.Explain(scheduler.NewPod(p)); x.Winner() != nil || !strings.HasPrefix(x.String(), "d/p ") {
+			t.Errorf("%s: %s", name, x)
+		}
+	}
+}
+
 func TestExplainText(t *testing.T) {
 	e := rulesEngine(t)
 	e.Assign(scheduler.NewPod(testPod("1", "web")), "a1")

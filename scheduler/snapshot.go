@@ -6,6 +6,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -36,16 +38,13 @@ func Snapshot(ctx context.Context, r client.Reader, opts EngineOptions) (*Engine
 		{&corev1.ReplicationControllerList{}, true, func(o client.Object) { e.SetReplicationController(o.(*corev1.ReplicationController)) }},
 		{&appsv1.ReplicaSetList{}, true, func(o client.Object) { e.SetReplicaSet(o.(*appsv1.ReplicaSet)) }},
 		{&appsv1.StatefulSetList{}, true, func(o client.Object) { e.SetStatefulSet(o.(*appsv1.StatefulSet)) }},
-		{&corev1.PodList{}, false, func(o client.Object) {
-			pod := o.(*corev1.Pod)
-			switch {
-			case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
-			case pod.Spec.NodeName != "":
-				e.Assign(NewPod(pod), pod.Spec.NodeName)
-			case pod.DeletionTimestamp == nil:
-				pending = append(pending, pod)
-			}
-		}},
+		{&storagev1.CSINodeList{}, true, func(o client.Object) { e.SetCSINode(o.(*storagev1.CSINode)) }},
+		{&storagev1.CSIDriverList{}, true, func(o client.Object) { e.SetCSIDriver(o.(*storagev1.CSIDriver)) }},
+		{&storagev1.CSIStorageCapacityList{}, true, func(o client.Object) { e.SetStorageCapacity(o.(*storagev1.CSIStorageCapacity)) }},
+		{&storagev1.VolumeAttachmentList{}, true, func(o client.Object) { e.SetVolumeAttachment(o.(*storagev1.VolumeAttachment)) }},
+		{&policyv1.PodDisruptionBudgetList{}, true, func(o client.Object) { e.SetPDB(o.(*policyv1.PodDisruptionBudget)) }},
+		{&schedulingv1beta1.PodGroupList{}, true, func(o client.Object) { e.SetPodGroup(o.(*schedulingv1beta1.PodGroup)) }},
+		{&corev1.PodList{}, false, func(o client.Object) { pending = e.snapshotPod(o.(*corev1.Pod), pending) }},
 	} {
 		err := r.List(ctx, k.list)
 		if k.optional && (meta.IsNoMatchError(err) || apierrors.IsNotFound(err)) {
@@ -63,4 +62,19 @@ func Snapshot(ctx context.Context, r client.Reader, opts EngineOptions) (*Engine
 		}
 	}
 	return e, pending, nil
+}
+
+// snapshotPod puts a pod where it belongs, and appends it to pending if it waits: then it counts for its group, and for the node it is nominated for.
+func (e *Engine) snapshotPod(obj *corev1.Pod, pending []*corev1.Pod) []*corev1.Pod {
+	switch {
+	case obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed:
+	case obj.Spec.NodeName != "":
+		e.Assign(NewPod(obj), obj.Spec.NodeName)
+	case obj.DeletionTimestamp == nil:
+		pod := NewPod(obj)
+		e.await(pod, 1)
+		e.Nominate(pod, obj.Status.NominatedNodeName)
+		return append(pending, obj)
+	}
+	return pending
 }
