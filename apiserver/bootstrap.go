@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/keelson/keelson/apiserver/auth/rbac"
 	"github.com/keelson/keelson/apiserver/internal/core"
+	"github.com/keelson/keelson/apiserver/kinds/scheduling"
 )
 
 // kubernetesService is the name of the Service by which pods find the API server.
@@ -52,7 +52,7 @@ func (s *Server) bootstrap(ctx context.Context, advertise netip.AddrPort) error 
 			return s.rbac.WaitReady(ctx)
 		})
 	}
-	for _, pc := range priorityClasses() {
+	for _, pc := range scheduling.SystemClasses() {
 		group.Go(func() error { return s.ensure(ctx, c, pc, nil) })
 	}
 	group.Go(func() error { return s.authenticationConfig(ctx, c) })
@@ -93,19 +93,6 @@ func (s *Server) ensure(ctx context.Context, c client.Client, obj client.Object,
 		return fmt.Errorf("%T %s: %w", obj, client.ObjectKeyFromObject(obj), err)
 	}
 	return nil
-}
-
-func priorityClasses() []*schedulingv1.PriorityClass {
-	class := func(name string, value int32, description string) *schedulingv1.PriorityClass {
-		return &schedulingv1.PriorityClass{
-			ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value, Description: description,
-			PreemptionPolicy: ptr.To(corev1.PreemptLowerPriority),
-		}
-	}
-	return []*schedulingv1.PriorityClass{
-		class("system-node-critical", 2000001000, "Used for system critical pods that must not be moved from their current node."),
-		class("system-cluster-critical", 2000000000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-	}
 }
 
 // authenticationConfig tells extension servers whose client certificates to accept.

@@ -277,7 +277,7 @@ func TestBootstrapDecisions(t *testing.T) {
 		{user: user.DefaultInfo{Name: "system:anonymous", Groups: []string{"system:unauthenticated"}}, verb: "get", what: "path:/api"},
 		{user: user.DefaultInfo{Name: "system:kube-scheduler"}, verb: "create", what: "/pods/binding", ns: "x", want: true},
 		{user: user.DefaultInfo{Name: "system:kube-scheduler"}, verb: "update", what: "coordination.k8s.io/leases", ns: "kube-system", name: "kube-scheduler", want: true},
-		{user: user.DefaultInfo{Name: "system:kube-scheduler"}, verb: "update", what: "coordination.k8s.io/leases", ns: "kube-system", name: "other"},
+		{user: user.DefaultInfo{Name: "system:kube-scheduler"}, verb: "update", what: "coordination.k8s.io/leases", ns: "default", name: "other"},
 		{user: user.DefaultInfo{Name: "system:serviceaccount:kube-system:horizontal-pod-autoscaler"}, verb: "update", what: "apps/deployments/scale", ns: "x", name: "web", want: true},
 		{user: user.DefaultInfo{Name: "system:serviceaccount:default:horizontal-pod-autoscaler"}, verb: "update", what: "apps/deployments/scale", ns: "x", name: "web"},
 		{user: user.DefaultInfo{Name: "system:kube-scheduler"}, verb: "get", what: "/configmaps", ns: "kube-system", name: "extension-apiserver-authentication", want: true},

@@ -119,8 +119,8 @@ func userRoles() []*rbacv1.ClusterRole {
 		clusterRole("system:discovery", urls("get",
 			"/livez", "/readyz", "/healthz", "/version", "/version/",
 			"/openapi", "/openapi/*", "/api", "/api/*", "/apis", "/apis/*")),
-		clusterRole("system:monitoring", urls("get",
-			"/metrics", "/metrics/slis", "/livez", "/readyz", "/healthz", "/livez/*", "/readyz/*", "/healthz/*")),
+		clusterRole("system:monitoring", on("get", "", "nodes/metrics"), urls("get",
+			"/metrics", "/metrics/slis", "/livez", "/readyz", "/healthz", "/livez/*", "/readyz/*", "/healthz/*", "/statusz", "/flagz")),
 		clusterRole("system:basic-user",
 			on("create", "authorization.k8s.io", "selfsubjectaccessreviews,selfsubjectrulesreviews"),
 			on("create", "authentication.k8s.io", "selfsubjectreviews")),
@@ -162,9 +162,9 @@ func aggregatedRoles() []*rbacv1.ClusterRole {
 			on(write, "batch", "jobs,cronjobs"),
 			on(write, "extensions", "daemonsets,deployments,deployments/scale,deployments/rollback,ingresses,replicasets,replicasets/scale,replicationcontrollers/scale,networkpolicies"),
 			on(write, "policy", "poddisruptionbudgets"),
-			on(write, "scheduling.k8s.io", "workloads,podgroups"),
 			on(write, "networking.k8s.io", "networkpolicies,ingresses"),
-			on(write, "coordination.k8s.io", "leases")),
+			on(readWrite, "coordination.k8s.io", "leases"),
+			on(write, "events.k8s.io", "events")),
 		part("system:aggregate-to-view", aggregateToView,
 			on(read, "", "pods,pods/status,replicationcontrollers,replicationcontrollers/scale,replicationcontrollers/status,serviceaccounts,services,services/status,endpoints,persistentvolumeclaims,persistentvolumeclaims/status,configmaps"),
 			on(read, "", "limitranges,resourcequotas,resourcequotas/status,bindings,events,pods/log,namespaces/status"),
@@ -175,9 +175,8 @@ func aggregatedRoles() []*rbacv1.ClusterRole {
 			on(read, "batch", "jobs,jobs/status,cronjobs,cronjobs/status"),
 			on(read, "extensions", "daemonsets,daemonsets/status,deployments,deployments/scale,deployments/status,ingresses,ingresses/status,replicasets,replicasets/scale,replicasets/status,replicationcontrollers/scale,networkpolicies"),
 			on(read, "policy", "poddisruptionbudgets,poddisruptionbudgets/status"),
-			on(read, "scheduling.k8s.io", "workloads,podgroups,podgroups/status"),
 			on(read, "networking.k8s.io", "networkpolicies,ingresses,ingresses/status"),
-			on(read, "coordination.k8s.io", "leases")),
+			on(read, "events.k8s.io", "events")),
 	}
 }
 
@@ -216,8 +215,7 @@ func namespacedPolicy() ([]*rbacv1.Role, []*rbacv1.RoleBinding) {
 		}
 	}
 	lock := func(name string) *rbacv1.Role {
-		return role(metav1.NamespaceSystem, "system::leader-locking-"+name,
-			on("watch", "", "configmaps"), on("get,update", "", "configmaps", name))
+		return role(metav1.NamespaceSystem, "system::leader-locking-"+name, on("create,get,list,update,watch", "coordination.k8s.io", "leases,leasecandidates"))
 	}
 	const signer, cleaner, cloud = "system:controller:bootstrap-signer", "system:controller:token-cleaner", "system:controller:cloud-provider"
 	const scheduler, manager = "system:kube-scheduler", "system:kube-controller-manager"
@@ -233,7 +231,7 @@ func namespacedPolicy() ([]*rbacv1.Role, []*rbacv1.RoleBinding) {
 	}
 	bindings := []*rbacv1.RoleBinding{
 		binding(metav1.NamespaceSystem, "system::extension-apiserver-authentication-reader", "extension-apiserver-authentication-reader", userNamed(manager), userNamed(scheduler)),
-		binding(metav1.NamespaceSystem, "system::leader-locking-kube-controller-manager", "system::leader-locking-kube-controller-manager", userNamed(manager), account(metav1.NamespaceSystem, "kube-controller-manager")),
+		binding(metav1.NamespaceSystem, "system::leader-locking-kube-controller-manager", "system::leader-locking-kube-controller-manager", userNamed(manager), account(metav1.NamespaceSystem, "kube-controller-manager"), account(metav1.NamespaceSystem, "leader-election-controller")),
 		binding(metav1.NamespaceSystem, "system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler", userNamed(scheduler), account(metav1.NamespaceSystem, "kube-scheduler")),
 		binding(metav1.NamespaceSystem, signer, signer, account(metav1.NamespaceSystem, "bootstrap-signer")),
 		binding(metav1.NamespaceSystem, cloud, cloud, account(metav1.NamespaceSystem, "cloud-provider")),
