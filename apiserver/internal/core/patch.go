@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 
+	boundedpatch "github.com/evanphx/json-patch/v5"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,8 +26,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxPatchOperations bounds a JSON patch, as in Kubernetes.
-const maxPatchOperations = 10000
+// The bounds of a JSON patch are those of Kubernetes: how many operations it has, and how many bytes its copies add.
+const (
+	maxPatchOperations = 10000
+	maxCopiedBytes     = 3 << 20
+)
 
 // patch is one request to patch, whose target may have to be read several times.
 type patch struct {
@@ -283,7 +287,7 @@ func (p *patch) patchJSON(doc []byte) (patched []byte, strict []error, err error
 			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
 				"The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
 		}
-		if patched, err = ops.Apply(doc); err != nil {
+		if patched, err = p.applyOperations(ops, doc); err != nil {
 			return nil, nil, unprocessable(err)
 		}
 		return patched, strict, nil
@@ -299,6 +303,27 @@ func (p *patch) patchJSON(doc []byte) (patched []byte, strict []error, err error
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
 	return patched, strict, err
+}
+
+// applyOperations applies a JSON patch. A few copies can't make too much of a document; more are for the newer library, since the
+// older one, whose messages are those of Kubernetes, has its limit in a variable of the whole process.
+func (p *patch) applyOperations(ops jsonpatch.Patch, doc []byte) ([]byte, error) {
+	size := len(doc) + len(p.data)
+	for _, op := range ops {
+		if op.Kind() == "copy" && size <= maxCopiedBytes {
+			size *= 2
+		}
+	}
+	if size <= maxCopiedBytes {
+		return ops.Apply(doc)
+	}
+	bounded, err := boundedpatch.DecodePatch(p.data)
+	if err != nil {
+		return nil, err
+	}
+	o := boundedpatch.NewApplyOptions()
+	o.AccumulatedCopySizeLimit = maxCopiedBytes
+	return bounded.ApplyWithOptions(doc, o)
 }
 
 func unprocessable(err error) error {

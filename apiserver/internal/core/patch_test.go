@@ -37,6 +37,8 @@ func TestPatch(t *testing.T) {
 		{name: "json test fails", typ: types.JSONPatchType, data: `[{"op":"test","path":"/spec/containers/0/image","value":"x"}]`, reason: metav1.StatusReasonInvalid},
 		{name: "json not a patch", typ: types.JSONPatchType, data: `{}`, reason: metav1.StatusReasonBadRequest},
 		{name: "json too long", typ: types.JSONPatchType, data: "[" + strings.Repeat(`{"op":"test","path":"/kind","value":"Pod"},`, 10000) + `{"op":"test","path":"/kind","value":"Pod"}]`, reason: metav1.StatusReasonRequestEntityTooLarge, msg: "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"},
+		{name: "json many copies", typ: types.JSONPatchType, data: `[{"op":"replace","path":"/spec/containers/0/image","value":"j"}` +
+			strings.Repeat(`,{"op":"copy","from":"/kind","path":"/metadata/labels/app"}`, 100) + `]`, want: "j map[app:Pod]"},
 		{name: "merge", typ: types.MergePatchType, data: `{"metadata":{"labels":{"app":null,"x":"y"}}}`, want: "i map[x:y]"},
 		{name: "merge not JSON", typ: types.MergePatchType, data: `{`, reason: metav1.StatusReasonBadRequest, msg: "invalid JSON patch"},
 		{name: "merge wrong type", typ: types.MergePatchType, data: `{"spec":{"nodeName":1}}`, reason: metav1.StatusReasonInvalid},
@@ -216,4 +218,16 @@ func forApply(pt types.PatchType) *bool {
 	}
 	yes := true
 	return &yes
+}
+
+// What copies add is bounded before it is made.
+func TestPatchBomb(t *testing.T) {
+	c := start(t, core.Options{})
+	tg := target(t, c, "pods", "ns", "a")
+	mustCreate(t, c, tg, pod("ns", "a", ""))
+	data := `[{"op":"add","path":"/metadata/labels/a","value":"` + strings.Repeat("x", 1000) + `"}` +
+		strings.Repeat(`,{"op":"copy","from":"/metadata","path":"/metadata/labels/app"},{"op":"copy","from":"/metadata","path":"/metadata/labels/b"}`, 40) + `]`
+	_, _, err := c.Patch(t.Context(), tg, types.JSONPatchType, []byte(data), metav1.PatchOptions{})
+	// A document that was made would be refused with itself in the message.
+	wantReason(t, err, metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request")
 }
