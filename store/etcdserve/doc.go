@@ -8,9 +8,8 @@
 // progress and fragments), leases, MemberList, Status, the health service and Snapshot, from which
 // "etcdutl snapshot restore" makes an etcd that goes on at the same revision, are there, with etcd's
 // errors. Authentication, membership changes, alarms other than an empty list,
-// defragmentation and hashes are not, and are answered as unimplemented. A watch can start at
-// the compacted revision itself only if it is this Server that was asked to compact to it, and has the events of one
-// revision in the order of their keys. A
+// defragmentation and hashes are not, and are answered as unimplemented. A watch cannot start at
+// the compacted revision itself but one above it, and has the events of one revision in the order of their keys. A
 // lease that no key was ever attached to does not outlive a restart, one that was revoked when it had no more keys may
 // come back with one, and after one every lease has its full time again.
 //

@@ -71,6 +71,24 @@ func (k *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	return out, nil
 }
 
+func (k *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	_, compacted, err := k.s.s.Revision(ctx)
+	if err != nil {
+		return nil, grpcError(err)
+	}
+	if r.Revision <= compacted && compacted > 1 {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
+	if err := k.s.s.Compact(ctx, r.Revision); err != nil {
+		return nil, grpcError(err)
+	}
+	h, err := k.s.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CompactionResponse{Header: h}, nil
+}
+
 func (k *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	p := plan{maxOps: k.s.opts.MaxTxnOps}
 	if err := p.txn(r, 0); err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"path"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -41,7 +40,6 @@ type Server struct {
 	opts   Options
 	locks  locks
 	leases *leases
-	floor  atomic.Pointer[floor]
 
 	mu      sync.Mutex
 	serving bool

@@ -46,8 +46,7 @@ type watch struct {
 	w        store.Watcher
 	ctx      context.Context
 	cancel   context.CancelFunc
-	first    []store.Event // of the compacted revision, if it begins there
-	reported int64         // everything up to here has been sent
+	reported int64 // everything up to here has been sent
 }
 
 func (w *watchServer) Watch(stream pb.Watch_WatchServer) error {
@@ -137,9 +136,6 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	}
 	// The store's watch begins before the client is told that there is one, so that what is
 	// committed after it was told is in it.
-	if f := ws.s.floor.Load(); f != nil && w.start == f.rev && f.rev == compacted {
-		after, w.first = f.rev, f.events
-	}
 	sw, err := ws.s.s.Watch(ctx, store.WatchOptions{After: max(1, after)})
 	header := ws.s.header(current)
 	if errors.Is(err, store.ErrCompacted) || w.start > 0 && after < 1 && compacted > 1 {
@@ -270,10 +266,7 @@ func (ws *watchStream) notify(w *watch) {
 func (ws *watchStream) follow(w *watch) {
 	defer w.w.Close()
 	for {
-		b, err := store.Batch{Events: w.first, Revision: w.start}, error(nil)
-		if w.first = nil; len(b.Events) == 0 {
-			b, err = w.w.Next(w.ctx)
-		}
+		b, err := w.w.Next(w.ctx)
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrCompacted):
