@@ -162,6 +162,7 @@ func aggregatedRoles() []*rbacv1.ClusterRole {
 			on(write, "batch", "jobs,cronjobs"),
 			on(write, "extensions", "daemonsets,deployments,deployments/scale,deployments/rollback,ingresses,replicasets,replicasets/scale,replicationcontrollers/scale,networkpolicies"),
 			on(write, "policy", "poddisruptionbudgets"),
+			on(write, "scheduling.k8s.io", "workloads,podgroups"),
 			on(write, "networking.k8s.io", "networkpolicies,ingresses"),
 			on(readWrite, "coordination.k8s.io", "leases"),
 			on(write, "events.k8s.io", "events")),
@@ -175,6 +176,7 @@ func aggregatedRoles() []*rbacv1.ClusterRole {
 			on(read, "batch", "jobs,jobs/status,cronjobs,cronjobs/status"),
 			on(read, "extensions", "daemonsets,daemonsets/status,deployments,deployments/scale,deployments/status,ingresses,ingresses/status,replicasets,replicasets/scale,replicasets/status,replicationcontrollers/scale,networkpolicies"),
 			on(read, "policy", "poddisruptionbudgets,poddisruptionbudgets/status"),
+			on(read, "scheduling.k8s.io", "workloads,podgroups,podgroups/status"),
 			on(read, "networking.k8s.io", "networkpolicies,ingresses,ingresses/status"),
 			on(read, "events.k8s.io", "events")),
 	}
