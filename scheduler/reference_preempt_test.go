@@ -223,6 +223,14 @@ func (r *reference) preempt(pod *corev1.Pod) (best []*room, message string) {
 	return best, ""
 }
 
+// oneOf returns a key of m, false if there is none.
+func oneOf[V any](r *rand.Rand, m map[types.UID]V) (types.UID, bool) {
+	if len(m) == 0 {
+		return "", false
+	}
+	return slices.Sorted(maps.Keys(m))[r.IntN(len(m))], true
+}
+
 // TestPreemptionAgainstReference mixes priorities, nominations, budgets and all other features, and compares each decision and each proposal. After each
 // step no node holds more than it has, and no pod is lost or on two nodes.
 func TestPreemptionAgainstReference(t *testing.T) {
@@ -250,10 +258,9 @@ func TestPreemptionAgainstReference(t *testing.T) {
 				ref.nodes[n.Name] = n
 				e.SetNode(n)
 			case 2:
-				for uid := range ref.pods {
+				if uid, ok := oneOf(r, ref.pods); ok {
 					delete(ref.pods, uid)
 					e.Remove(uid)
-					break
 				}
 			case 3:
 				b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: pick(r, "b1", "b2")}}
@@ -262,21 +269,17 @@ func TestPreemptionAgainstReference(t *testing.T) {
 				ref.pdbs[b.Name] = b
 				e.SetPDB(b)
 			case 4:
-				for uid, p := range ref.waiting {
-					if _, ok := ref.nominated[uid]; ok {
-						delete(ref.nominated, uid)
-						e.Nominate(scheduler.NewPod(p), "")
-						break
-					}
+				if uid, ok := oneOf(r, ref.nominated); ok && r.IntN(2) == 0 {
+					delete(ref.nominated, uid)
+					e.Nominate(scheduler.NewPod(ref.waiting[uid]), "")
 				}
 			default:
 				obj := randomPod(r, step)
 				addPodRules(r, obj)
-				for _, p := range ref.waiting {
-					if r.IntN(4) == 0 {
-						obj = p // once more
-					}
-					break
+				if uid, ok := oneOf(r, ref.nominated); ok && r.IntN(3) == 0 {
+					obj = ref.waiting[uid] // once more, to where there was to be room
+				} else if uid, ok := oneOf(r, ref.waiting); ok && r.IntN(4) == 0 {
+					obj = ref.waiting[uid]
 				}
 				if obj.Spec.Priority == nil {
 					priority := int32(r.IntN(4)) * 10
