@@ -236,7 +236,7 @@ func oneOf[V any](r *rand.Rand, m map[types.UID]V) (types.UID, bool) {
 func TestPreemptionAgainstReference(t *testing.T) {
 	seeds := uint64(24)
 	if testing.Short() {
-		seeds = 8
+		seeds = 12
 	}
 	proposals, messages, waited := 0, 0, 0
 	for seed := range seeds {
