@@ -2,6 +2,7 @@ package keelson_test
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,7 @@ func TestDependencies(t *testing.T) {
 		{pkg: "scheduler", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "controller/builtin", "google.golang.org/grpc", "github.com/containerd", "k8s.io/apiserver", "k8s.io/cri-", "k8s.io/kube-scheduler"}},
 		{pkg: "scheduler/plugins", never: []string{module + "apiserver", module + "store", module + "kubelet", "k8s.io/apiserver", "k8s.io/kube-scheduler"}},
 		{pkg: "scheduler/config", never: []string{module + "apiserver", module + "store", module + "kubelet", "google.golang.org/grpc", "k8s.io/apiserver", "k8s.io/kube-scheduler/framework"}},
+		{pkg: "scheduler/...", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "controller/builtin", module + "proxy", module + "cni", "google.golang.org/grpc", "github.com/containerd", "github.com/gorilla", "github.com/moby", "go.etcd.io/", "k8s.io/cri-"}},
 		{pkg: "controller", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "scheduler", "google.golang.org/grpc", "github.com/containerd", "k8s.io/apiserver"}},
 		{pkg: "proxy", never: []string{module + "apiserver", module + "store", module + "kubelet", module + "scheduler", module + "controller", "google.golang.org/grpc", "github.com/containerd"}},
 		{pkg: "cni", only: []string{module + "cni"}},
@@ -31,22 +33,42 @@ func TestDependencies(t *testing.T) {
 			if err != nil {
 				t.Fatalf("go list: %v", err)
 			}
-			for _, dep := range strings.Fields(string(out)) {
-				first, _, _ := strings.Cut(dep, "/")
-				if !strings.Contains(first, ".") || strings.HasPrefix(dep, "vendor/") {
-					continue // the standard library
-				}
-				if len(tc.only) > 0 && !hasPrefix(dep, tc.only) {
-					t.Errorf("depends on %s", dep)
-				}
-				if hasPrefix(dep, tc.never) {
-					t.Errorf("depends on %s", dep)
-				}
-				if strings.HasPrefix(dep, "k8s.io/kubernetes") {
-					t.Errorf("depends on %s", dep)
-				}
+			for _, dep := range unwanted(strings.Fields(string(out)), tc.only, tc.never) {
+				t.Errorf("depends on %s", dep)
 			}
 		})
+	}
+}
+
+// unwanted are the dependencies that are not allowed, those of the standard library aside.
+func unwanted(deps, only, never []string) []string {
+	var out []string
+	for _, dep := range deps {
+		first, _, _ := strings.Cut(dep, "/")
+		if !strings.Contains(first, ".") || strings.HasPrefix(dep, "vendor/") {
+			continue
+		}
+		if len(only) > 0 && !hasPrefix(dep, only) || hasPrefix(dep, never) || strings.HasPrefix(dep, "k8s.io/kubernetes") {
+			out = append(out, dep)
+		}
+	}
+	return out
+}
+
+// The test above can fail.
+func TestUnwantedDependenciesAreFound(t *testing.T) {
+	deps := []string{"fmt", "vendor/golang.org/x/net", "github.com/keelson/keelson/store", "google.golang.org/grpc/codes", "k8s.io/kubernetes/pkg/api"}
+	for _, tc := range []struct {
+		only, never, want []string
+	}{
+		{want: deps[4:]},
+		{never: []string{"google.golang.org/grpc"}, want: deps[3:]},
+		{only: []string{"github.com/keelson/keelson/store"}, want: deps[3:]},
+		{only: []string{"google.golang.org/grpc"}, want: []string{deps[2], deps[4]}},
+	} {
+		if got := unwanted(deps, tc.only, tc.never); !slices.Equal(got, tc.want) {
+			t.Errorf("only %v, never %v: %v, expected %v", tc.only, tc.never, got, tc.want)
+		}
 	}
 }
 
