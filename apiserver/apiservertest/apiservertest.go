@@ -50,8 +50,9 @@ type Difference struct {
 type Options struct {
 	// Differences that are known. One that isn't found is an error, too.
 	Differences []Difference
-	// Settle waits a second before the requests marked so: for a server whose caches lag behind what was written, as kube-apiserver's do.
-	Settle bool
+	// Settle is how long to wait before the requests marked so: for a server whose caches lag behind what was written. Those of kube-apiserver
+	// need a second.
+	Settle time.Duration
 	// Record, if not empty, is the folder into which the scripts are written with the answers that this server gives.
 	Record string
 }
@@ -84,8 +85,8 @@ func Run(t *testing.T, s Server, o Options) {
 			}
 			answers := make([]answer, len(steps))
 			for i, st := range steps {
-				if o.Settle && st.header.Get("Settle") != "" {
-					time.Sleep(settle)
+				if st.header.Get("Settle") != "" {
+					time.Sleep(o.Settle)
 				}
 				if answers[i], err = r.do(t.Context(), st); err != nil {
 					t.Fatalf("%s: %v", st.title, err)
@@ -161,9 +162,6 @@ func (r *runner) prepare(ctx context.Context) error {
 	}
 	return nil
 }
-
-// settle is what kube-apiserver needs until its caches know what was written just before.
-const settle = time.Second
 
 const perRequest = 30 * time.Second
 

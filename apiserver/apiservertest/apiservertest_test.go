@@ -22,7 +22,10 @@ func TestAnswers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for watches to end")
 	}
-	apiservertest.Run(t, serve(t), apiservertest.Options{Differences: known()})
+	apiservertest.Run(t, serve(t), apiservertest.Options{
+		Differences: known(),
+		Settle:      200 * time.Millisecond, // authorization follows informers
+	})
 }
 
 func serve(t *testing.T) apiservertest.Server {

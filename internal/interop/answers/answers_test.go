@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -42,7 +43,7 @@ func TestStockAnswers(t *testing.T) {
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig}
 	t.Cleanup(transport.CloseIdleConnections)
-	o := apiservertest.Options{Settle: true}
+	o := apiservertest.Options{Settle: time.Second}
 	if *record {
 		o.Record = "../../../apiserver/apiservertest/testdata"
 	}
