@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
+	"github.com/keelson/keelson/apiserver/admission/resourcequota/usage"
 	"github.com/keelson/keelson/controller"
-	"github.com/keelson/keelson/controller/internal/pods"
 	"github.com/keelson/keelson/controller/internal/view"
 	"github.com/keelson/keelson/controller/resources"
 )
@@ -53,6 +52,7 @@ func New(c client.WithWatch, cc cache.Cache, o Options) (*Controller, error) {
 	}
 	o.Common = o.Common.WithDefaults(5)
 	ctl := &Controller{client: c, opts: o}
+	now := o.Clock.Now
 	// What is made is counted by admission; only what frees is looked at here.
 	freed := func(changed func(old, cur client.Object) bool) predicate.Predicate {
 		return predicate.Funcs{
@@ -71,17 +71,17 @@ func New(c client.WithWatch, cc cache.Cache, o Options) (*Controller, error) {
 			controller.Mapped(&corev1.Pod{}, ctl.quotasOf, freed(func(old, cur client.Object) bool {
 				a, ok := old.(*corev1.Pod)
 				b, ok2 := cur.(*corev1.Pod)
-				return ok && ok2 && (pods.IsFinished(a) != pods.IsFinished(b) || a.Generation != b.Generation)
+				return ok && ok2 && (usage.Finished(a, now()) != usage.Finished(b, now()) || a.Generation != b.Generation)
 			})),
 			controller.Mapped(&corev1.Service{}, ctl.quotasOf, freed(func(old, cur client.Object) bool {
 				a, ok := old.(*corev1.Service)
 				b, ok2 := cur.(*corev1.Service)
-				return ok && ok2 && !equality.Semantic.DeepEqual(ofService(a), ofService(b))
+				return ok && ok2 && !equality.Semantic.DeepEqual(usage.Of(usage.Services, a, now()), usage.Of(usage.Services, b, now()))
 			})),
 			controller.Mapped(&corev1.PersistentVolumeClaim{}, ctl.quotasOf, freed(func(old, cur client.Object) bool {
 				a, ok := old.(*corev1.PersistentVolumeClaim)
 				b, ok2 := cur.(*corev1.PersistentVolumeClaim)
-				return ok && ok2 && !equality.Semantic.DeepEqual(ofClaim(a), ofClaim(b))
+				return ok && ok2 && !equality.Semantic.DeepEqual(usage.Of(usage.Claims, a, now()), usage.Of(usage.Claims, b, now()))
 			})),
 		},
 	})
@@ -120,10 +120,16 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 	if err != nil {
 		return controller.Result{}, client.IgnoreNotFound(err)
 	}
-	used, usageErr := c.usage(ctx, q)
+	used, usageErr := usage.Count(ctx, c.list, q, c.opts.Clock.Now())
 	out := q.DeepCopy()
 	out.Status.Hard = q.Spec.Hard.DeepCopy()
 	out.Status.Used = used
+	for name, was := range q.Status.Used {
+		_, bounded := q.Spec.Hard[name]
+		if _, counted := used[name]; bounded && !counted {
+			out.Status.Used[name] = was // what could not be counted stays
+		}
+	}
 	if !equality.Semantic.DeepEqual(out.Status, q.Status) {
 		if err := c.client.Status().Update(ctx, out); err != nil {
 			return controller.Result{}, client.IgnoreNotFound(errors.Join(err, usageErr))
@@ -132,83 +138,44 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 	// Counted kinds are not watched here, so quotas of them are looked at more often.
 	next := c.opts.Resync
 	for name := range q.Spec.Hard {
-		if measured(name) == "" {
+		if !watched(name) {
 			next = min(next, 10*time.Second)
 		}
 	}
 	return controller.Result{RequeueAfter: next}, usageErr
 }
 
-func (c *Controller) usage(ctx context.Context, q *corev1.ResourceQuota) (corev1.ResourceList, error) {
-	used := corev1.ResourceList{}
-	need := map[string]bool{}
-	for name := range q.Spec.Hard {
-		used[name] = *resource.NewQuantity(0, resource.DecimalSI)
-		need[measured(name)] = true
+// list is a usage.Lister on what is watched and known.
+func (c *Controller) list(ctx context.Context, gr schema.GroupResource, namespace string) ([]client.Object, error) {
+	switch gr {
+	case usage.Pods:
+		return objects(c.pods.Namespace(ctx, namespace))
+	case usage.Services:
+		return objects(c.services.Namespace(ctx, namespace))
+	case usage.Claims:
+		return objects(c.claims.Namespace(ctx, namespace))
 	}
-	sum := func(l corev1.ResourceList) {
-		for name, n := range l {
-			if _, ok := used[name]; ok {
-				add(used, name, n)
-			}
-		}
+	known, err := c.opts.Resources.Resources(ctx)
+	i := slices.IndexFunc(known, func(r resources.Resource) bool { return r.Namespaced && r.GroupResource() == gr })
+	if i < 0 {
+		return nil, err
 	}
-	var errs []error
-	if need["pods"] {
-		ps, err := c.pods.Namespace(ctx, q.Namespace)
-		errs = append(errs, err)
-		for _, p := range ps {
-			ok, err := selects(q, p)
-			errs = append(errs, err)
-			if ok {
-				sum(ofPod(p))
-			}
-		}
-	}
-	if scoped(q) {
-		return used, errors.Join(errs...)
-	}
-	if need["services"] {
-		svcs, err := c.services.Namespace(ctx, q.Namespace)
-		errs = append(errs, err)
-		for _, s := range svcs {
-			sum(ofService(s))
-		}
-	}
-	if need["persistentvolumeclaims"] {
-		claims, err := c.claims.Namespace(ctx, q.Namespace)
-		errs = append(errs, err)
-		for _, cl := range claims {
-			sum(ofClaim(cl))
-		}
-	}
-	if need[""] {
-		errs = append(errs, c.count(ctx, q, used))
-	}
-	return used, errors.Join(errs...)
+	return usage.Metadata(ctx, c.client, known[i].Kind, namespace)
 }
 
-// count counts the objects of kinds that are not measured.
-func (c *Controller) count(ctx context.Context, q *corev1.ResourceQuota, used corev1.ResourceList) error {
-	known, err := c.opts.Resources.Resources(ctx)
-	if err != nil && len(known) == 0 {
-		return err
+func objects[T client.Object](of []T, err error) ([]client.Object, error) {
+	out := make([]client.Object, len(of))
+	for i, o := range of {
+		out[i] = o
 	}
-	byName := map[string]resources.Resource{}
-	for _, r := range known {
-		byName[r.GroupResource().String()] = r
+	return out, err
+}
+
+// watched tells the names whose objects are watched here.
+func watched(name corev1.ResourceName) bool {
+	switch usage.CountedBy(name) {
+	case usage.Pods, usage.Services, usage.Claims:
+		return true
 	}
-	for name := range q.Spec.Hard {
-		r, ok := byName[counted(name)]
-		if measured(name) != "" || !ok || !r.Namespaced {
-			continue
-		}
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(r.Kind.GroupVersion().WithKind(r.Kind.Kind + "List"))
-		if err := c.client.List(ctx, list, client.InNamespace(q.Namespace)); err != nil {
-			return err
-		}
-		used[name] = *resource.NewQuantity(int64(meta.LenList(list)), resource.DecimalSI)
-	}
-	return nil
+	return false
 }

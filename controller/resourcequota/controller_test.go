@@ -1,6 +1,7 @@
 package resourcequota_test
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -84,4 +85,32 @@ func pod2(ns string) *corev1.Pod {
 	p := pod("x", "1")
 	p.Namespace = ns
 	return p
+}
+
+// What can't be counted keeps the number it had; the rest goes on.
+func TestPartialUsage(t *testing.T) {
+	controllertest.Run(t, func(e *controllertest.Env) {
+		e.Create(pod("a", "1"), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "m"}}, quota("q", nil, "pods", "configmaps"))
+		ctl, err := resourcequota.New(e.Client, e.Cache, resourcequota.Options{})
+		e.Check(err)
+		e.Start(ctl.Run)
+		e.Settle()
+		e.Cluster.React(func(c controllertest.Call) error {
+			if c.Verb == "list" && strings.HasPrefix(c.Kind.Kind, "ConfigMap") {
+				return errors.New("not now")
+			}
+			return nil
+		})
+		e.Check(e.Client.Delete(e.Ctx, pod("a", "")))
+		e.Check(e.Client.Delete(e.Ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "m"}}))
+		e.Advance(15 * time.Second)
+		if got := used(e, "q"); got != "configmaps=1 pods=0" {
+			t.Errorf("used %s while ConfigMaps can't be listed", got)
+		}
+		e.Cluster.React(nil)
+		e.Advance(5 * time.Minute)
+		if got := used(e, "q"); got != "configmaps=0 pods=0" {
+			t.Errorf("used %s", got)
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/apiserver/admission/resourcequota/usage"
@@ -29,6 +30,8 @@ const (
 type Options struct {
 	// Live reads the newest ResourceQuotas after a conflict. Default: the client.
 	Live client.Reader
+	// Clock tells pods that are long to be gone. Default: the real one.
+	Clock clock.PassiveClock
 }
 
 // Plugin implements admission.ValidationInterface.
@@ -36,6 +39,7 @@ type Plugin struct {
 	*admission.Handler
 	client client.Client
 	live   client.Reader
+	clock  clock.PassiveClock
 
 	// Requests of one namespace take turns, so that they do not make each other's compare-and-set fail.
 	mu    sync.Mutex
@@ -57,7 +61,10 @@ func New(c client.Client, opts Options) (*Plugin, error) {
 	if opts.Live == nil {
 		opts.Live = c
 	}
-	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update), client: c, live: opts.Live, turns: map[string]*turn{}}, nil
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update), client: c, live: opts.Live, clock: opts.Clock, turns: map[string]*turn{}}, nil
 }
 
 // counts tells the requests that change what is used.
@@ -70,9 +77,9 @@ func counts(a admission.Attributes) bool {
 		return a.GetSubresource() == ""
 	}
 	switch gr {
-	case schema.GroupResource{Resource: "pods"}:
+	case usage.Pods:
 		return a.GetSubresource() == "resize"
-	case schema.GroupResource{Resource: "services"}, schema.GroupResource{Resource: "persistentvolumeclaims"}:
+	case usage.Services, usage.Claims:
 		return a.GetSubresource() == ""
 	default:
 		return false
@@ -96,13 +103,13 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		return nil
 	}
 	gr := a.GetResource().GroupResource()
-	use := usage.Of(gr, obj)
+	use := usage.Of(gr, obj, p.clock.Now())
 	var before client.Object
 	if a.GetOperation() == admission.Update {
 		if before, ok = a.GetOldObject().(client.Object); !ok {
 			return nil
 		}
-		use = increase(use, usage.Of(gr, before))
+		use = increase(use, usage.Of(gr, before, p.clock.Now()))
 		if len(use) == 0 {
 			return nil
 		}
@@ -214,7 +221,7 @@ func (p *Plugin) used(ctx context.Context, quota *corev1.ResourceQuota, needed c
 	if complete {
 		return quota.Status.Used.DeepCopy(), nil
 	}
-	counted, err := usage.Count(ctx, p.client, quota)
+	counted, err := usage.Count(ctx, usage.FromClient(p.client), quota, p.clock.Now())
 	if err != nil {
 		return nil, err
 	}

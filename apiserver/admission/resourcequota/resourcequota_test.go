@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -195,7 +196,7 @@ func TestConcurrentRequestsShareTheRest(t *testing.T) {
 func TestCount(t *testing.T) {
 	c := admissiontest.Client(t, pod("a", nil, amounts("cpu", "1")), pod("b", nil, amounts("cpu", "1")),
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "s"}}, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "s"}})
-	got, err := usage.Count(t.Context(), c, quota("q", amounts("pods", "7", "secrets", "3", "limits.cpu", "4", "count/widgets.example.com", "1")))
+	got, err := usage.Count(t.Context(), usage.FromClient(c), quota("q", amounts("pods", "7", "secrets", "3", "limits.cpu", "4", "count/widgets.example.com", "1")), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,13 +39,13 @@ func legacyCount(gr schema.GroupResource) (corev1.ResourceName, bool) {
 	return "", false
 }
 
-// Of is what one object uses, by every name that quotas can have for it.
-func Of(gr schema.GroupResource, obj any) corev1.ResourceList {
+// Of is what one object uses at a time, by every name that quotas can have for it.
+func Of(gr schema.GroupResource, obj any, now time.Time) corev1.ResourceList {
 	use := corev1.ResourceList{countName(gr): one}
 	legacy, hasLegacy := legacyCount(gr)
 	switch o := obj.(type) {
 	case *corev1.Pod:
-		if finished(o) {
+		if Finished(o, now) {
 			return use
 		}
 		use["pods"] = one
@@ -64,14 +64,14 @@ func Of(gr schema.GroupResource, obj any) corev1.ResourceList {
 	return use
 }
 
-// finished tells pods that hold no resources any more.
-func finished(pod *corev1.Pod) bool {
+// Finished tells pods that hold no resources any more.
+func Finished(pod *corev1.Pod, now time.Time) bool {
 	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
 		return true
 	}
 	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
 		// A pod that is stuck long after its grace period is not counted.
-		return pod.DeletionTimestamp.Add(stuckAfter).Before(metav1.Now().Time)
+		return pod.DeletionTimestamp.Add(stuckAfter).Before(now)
 	}
 	return false
 }
