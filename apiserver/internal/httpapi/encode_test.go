@@ -21,7 +21,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
-	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
 )
 
@@ -227,8 +226,7 @@ func TestWebSocketWatch(t *testing.T) {
 
 // Answers are compressed for clients elsewhere, if they are large and the client asks.
 func TestCompression(t *testing.T) {
-	// Ages in tables must not change between two answers.
-	f := serve(t, func(o *Options) { o.Clock = clocktesting.NewFakePassiveClock(time.Now()) })
+	f := serve(t, nil)
 	for i := range 60 {
 		resp, body := f.do(t, "POST", leasesPath, fmt.Sprintf(`{"metadata":{"name":"n%d","annotations":{"pad":%q}}}`, i, strings.Repeat("x", 4000)))
 		if resp.StatusCode != 201 {
@@ -267,7 +265,8 @@ func TestCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(z)
-		if err != nil || !bytes.Equal(b, plain.Body.Bytes()) {
+		// The ages in a table may have changed meanwhile.
+		if again := get(path, accept, far, ""); err != nil || !bytes.Equal(b, plain.Body.Bytes()) && !bytes.Equal(b, again.Body.Bytes()) {
 			t.Errorf("%s: compressed answer differs (%v, %d and %d bytes)", accept, err, len(b), plain.Body.Len())
 		}
 	}
