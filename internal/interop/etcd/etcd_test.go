@@ -8,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,15 +25,10 @@ import (
 	"github.com/keelson/keelson/store/storetest"
 )
 
-// freeURL returns a URL on loopback that nobody listened on a moment ago.
+// freeURL returns a URL on loopback for a server of the test.
 func freeURL(t testing.TB) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return url.URL{Scheme: "http", Host: l.Addr().String()}
+	return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", stock.FreePort(t))}
 }
 
 func connect(t testing.TB, endpoint string, opts etcdstore.Options) *etcdstore.Store {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keelson/keelson/internal/interop/stock"
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdserve"
 	"github.com/keelson/keelson/store/memstore"
@@ -53,14 +54,8 @@ type process struct {
 // serveBolt starts a server of a new file.
 func serveBolt(t testing.TB) *process {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	p := &process{file: filepath.Join(t.TempDir(), "store"), address: l.Addr().String()}
+	p := &process{file: filepath.Join(t.TempDir(), "store"), address: fmt.Sprintf("127.0.0.1:%d", stock.FreePort(t))}
 	p.url = "http://" + p.address
-	l.Close()
 	t.Cleanup(p.kill)
 	if err := p.start(); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/keelson/keelson/internal/interop/stock"
 	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
 )
@@ -146,9 +147,7 @@ func TestKilled(t *testing.T) {
 }
 
 func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
-	l := listen(t)
-	p := &process{file: filepath.Join(t.TempDir(), "store"), address: l.Addr().String()}
-	l.Close()
+	p := &process{file: filepath.Join(t.TempDir(), "store"), address: fmt.Sprintf("127.0.0.1:%d", stock.FreePort(t))}
 	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}
