@@ -108,6 +108,7 @@ func run(ctx context.Context, args []string) error {
 			return
 		}
 		fmt.Printf("ready kubeconfig=%s\n", *kubeconfig)
+		giveBack(ctx)
 	}()
 	err = c.Run(ctx)
 	failed := context.Cause(ctx)
