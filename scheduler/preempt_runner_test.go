@@ -238,7 +238,7 @@ func TestBindingPlugins(t *testing.T) {
 		k.steps(g, "wait2", "reserve permit")
 		k.waiting(k.addPod("never"), "not this one")
 		short := k.addPod("short")
-		k.waiting(short, `pod "short" rejected due to timeout after waiting 1ms at plugin Gatekeeper`)
+		k.event(short, "FailedScheduling", `pod "short" rejected due to timeout after waiting 1ms at plugin Gatekeeper`)
 		k.bound(short) // by its second attempt, which the timeout itself may have brought on, or the next change
 		names := map[string]types.UID{}
 		g.handle.Waiting.Each(func(p *scheduler.Pod, node string, by []string) bool {
