@@ -101,12 +101,22 @@ func keysOf(events []store.Event) (out []string) {
 	return out
 }
 
-// waitFor waits until n watchers wait.
-func waitFor(t *testing.T, h *Hub, n int64) {
+// waitFor waits until n watchers wait for something to happen: they count as waiting a little earlier, before they have looked for the last time.
+func waitFor(t *testing.T, h *Hub, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); h.Waiting() != n; time.Sleep(100 * time.Microsecond) {
+	joined := func() (sum int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, p := range h.prefixes {
+			for _, g := range p.fresh {
+				sum += g.n
+			}
+		}
+		return sum
+	}
+	for deadline := time.Now().Add(10 * time.Second); joined() != n; time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d watchers wait, want %d", h.Waiting(), n)
+			t.Fatalf("%d watchers wait, want %d", joined(), n)
 		}
 	}
 }
