@@ -230,16 +230,25 @@ func (k *cluster) places(name string) {
 		return false
 	})
 	high := k.pod("high", "1", "high")
-	k.wait(high, "nominated or bound", func(p *corev1.Pod) bool { return p.Status.NominatedNodeName+p.Spec.NodeName != "" })
+	// Victims may be deleted a moment after the pod was nominated.
+	k.wait(high, "bound", func(p *corev1.Pod) bool {
+		k.evicted(name)
+		return p.Spec.NodeName != ""
+	})
+}
+
+// evicted ends the pods that are being deleted, as their kubelets would, and wants the words of preemption on them.
+func (k *cluster) evicted(name string) {
+	k.Helper()
 	list, err := k.client.CoreV1().Pods("default").List(k.Context(), metav1.ListOptions{})
 	k.must(err)
 	zero := int64(0)
+	want := name + ": preempting to accommodate a higher priority pod"
 	for i := range list.Items {
 		p := &list.Items[i]
 		if p.DeletionTimestamp == nil {
 			continue
 		}
-		want := name + ": preempting to accommodate a higher priority pod"
 		found := false
 		for _, c := range p.Status.Conditions {
 			found = found || c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonPreemptionByScheduler && c.Message == want
@@ -247,11 +256,9 @@ func (k *cluster) places(name string) {
 		if !found {
 			k.Errorf("%s is a victim with conditions %+v", p.Name, p.Status.Conditions)
 		}
-		// As its kubelet would.
 		err := k.client.CoreV1().Pods("default").Delete(k.Context(), p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 		if !apierrors.IsNotFound(err) {
 			k.must(err)
 		}
 	}
-	k.bound(high)
 }
