@@ -86,7 +86,7 @@ func (e *Engine) Assigned(uid types.UID) string { return e.pods[uid].node }
 func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 	n := e.byName[obj.Name]
 	if n == nil {
-		n = &Node{Requested: Resources{}, Scored: Resources{}, pods: map[types.UID]*Pod{}}
+		n = &Node{pods: map[types.UID]*Pod{}}
 		if k := len(e.free); k > 0 {
 			n.slot, e.free = e.free[k-1], e.free[:k-1]
 			e.nodes[n.slot] = n
@@ -96,7 +96,7 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 		}
 		e.byName[obj.Name] = n
 		e.count++
-		n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+		n.Object, n.Allocatable = obj, ResourcesOf(obj.Status.Allocatable)
 		e.view.nodeSet(e.nodes, n.slot, n)
 		for _, p := range e.homeless[obj.Name] {
 			n.put(p)
@@ -107,7 +107,7 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 		return ClusterChange{Node: n}
 	}
 	old := &Node{Object: n.Object, Allocatable: n.Allocatable, Requested: n.Requested, Scored: n.Scored, pods: n.pods, slot: n.slot}
-	n.Object, n.Allocatable = obj, resourcesOf(obj.Status.Allocatable)
+	n.Object, n.Allocatable = obj, ResourcesOf(obj.Status.Allocatable)
 	e.view.nodeSet(e.nodes, n.slot, n)
 	e.log.add(n.slot, true)
 	return ClusterChange{Node: n, OldNode: old}
@@ -201,7 +201,7 @@ func (e *Engine) Fork() *Engine {
 			continue
 		}
 		c := *n
-		c.Requested, c.Scored, c.pods = maps.Clone(n.Requested), maps.Clone(n.Scored), maps.Clone(n.pods)
+		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
 		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}
 	f.free, f.count, f.pods = slices.Clone(e.free), e.count, maps.Clone(e.pods)

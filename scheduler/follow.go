@@ -170,7 +170,7 @@ func (s *Scheduler) podSet(old, obj *corev1.Pod) {
 		was := s.engine.Remove(obj.UID)
 		pod := NewPod(obj)
 		s.engine.Assign(pod, obj.Spec.NodeName)
-		if was != nil && !maps.Equal(was.Requests, pod.Requests) {
+		if was != nil && !was.Requests.Equal(&pod.Requests) {
 			s.helped(ClusterChange{FreedPod: was})
 		} else if was == nil {
 			s.helped(ClusterChange{AssignedPod: pod})

@@ -118,12 +118,12 @@ func (n *Node) Len() int { return len(n.pods) }
 
 func (n *Node) put(p *Pod) {
 	n.pods[p.key()] = p
-	n.Requested.add(p.Requests, 1)
-	n.Scored.add(p.Scored, 1)
+	n.Requested.Add(&p.Requests, 1)
+	n.Scored.Add(&p.Scored, 1)
 }
 
 func (n *Node) take(p *Pod) {
 	delete(n.pods, p.key())
-	n.Requested.add(p.Requests, -1)
-	n.Scored.add(p.Scored, -1)
+	n.Requested.Add(&p.Requests, -1)
+	n.Scored.Add(&p.Scored, -1)
 }

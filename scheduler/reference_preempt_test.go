@@ -73,7 +73,7 @@ func (r *reference) resolvable(pod *corev1.Pod, node *corev1.Node, why []string)
 	for _, reason := range why {
 		if strings.HasPrefix(reason, "Insufficient ") {
 			name := corev1.ResourceName(strings.TrimPrefix(reason, "Insufficient "))
-			want, have := scheduler.NewPod(pod).Requests[name], node.Status.Allocatable[name]
+			want, have := scheduler.NewPod(pod).Requests.Of(name), node.Status.Allocatable[name]
 			total := have.Value()
 			if name == corev1.ResourceCPU {
 				total = have.MilliValue()

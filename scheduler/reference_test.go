@@ -50,21 +50,17 @@ func (r *reference) invariants(t *testing.T, e *scheduler.Engine) {
 	count := 0
 	for name := range r.nodes {
 		n := e.Node(name)
-		used := scheduler.Resources{}
+		var used scheduler.Resources
 		n.Pods(func(p *scheduler.Pod) bool {
 			count++
 			if r.pods[p.Object.UID] == nil || r.pods[p.Object.UID].Spec.NodeName != name {
 				t.Fatalf("%s is on %s", p.Object.UID, name)
 			}
-			for resource, amount := range p.Requests {
-				used[resource] += amount
-			}
+			used.Add(&p.Requests, 1)
 			return true
 		})
-		for resource, amount := range used {
-			if n.Requested[resource] != amount {
-				t.Fatalf("%s: %s requested %d, counted %d", name, resource, amount, n.Requested[resource])
-			}
+		if !n.Requested.Equal(&used) {
+			t.Fatalf("%s: requested %v, counted %v", name, used, n.Requested)
 		}
 	}
 	for _, p := range r.pods {

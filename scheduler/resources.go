@@ -1,13 +1,33 @@
 package scheduler
 
 import (
+	"iter"
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// Resources are amounts by resource: milli-units of cpu, units (bytes, pieces) of everything else.
-type Resources map[corev1.ResourceName]int64
+// Resources are amounts by resource: of those that nearly all pods ask for by field, of the others by name. The zero value is nothing. Copies made by
+// assignment share the amounts by name: what is to be changed must be a Clone.
+type Resources struct {
+	// MilliCPU is in thousandths of a core.
+	MilliCPU int64
+	// Memory and EphemeralStorage are in bytes.
+	Memory, EphemeralStorage int64
+	// Pods is how many there may be on a node.
+	Pods int64
+
+	others []amount // by name
+}
+
+// amount is how much there is of a resource that has no field.
+type amount struct {
+	name corev1.ResourceName
+	n    int64
+}
 
 // Kubernetes counts a container without requests as this much when it scores nodes (not when it filters them).
 const (
@@ -15,22 +35,130 @@ const (
 	DefaultMemory   = 200 << 20
 )
 
-func resourcesOf(list corev1.ResourceList) Resources {
-	out := make(Resources, len(list))
+// ResourcesOf converts the API's quantities: milli-units of cpu, units (bytes, pieces) of everything else, rounded up.
+func ResourcesOf(list corev1.ResourceList) Resources {
+	var r Resources
 	for name, q := range list {
 		if name == corev1.ResourceCPU {
-			out[name] = q.MilliValue()
-		} else {
-			out[name] = q.Value()
+			r.MilliCPU = q.MilliValue()
+		} else if v := q.Value(); v != 0 {
+			*r.at(name) = v
 		}
 	}
-	return out
+	return r
 }
 
-func (r Resources) add(o Resources, sign int64) {
-	for name, v := range o {
-		r[name] += sign * v
+// Of is the amount of a resource by its name; 0 if there is none.
+func (r *Resources) Of(name corev1.ResourceName) int64 {
+	switch name {
+	case corev1.ResourceCPU:
+		return r.MilliCPU
+	case corev1.ResourceMemory:
+		return r.Memory
+	case corev1.ResourceEphemeralStorage:
+		return r.EphemeralStorage
+	case corev1.ResourcePods:
+		return r.Pods
 	}
+	for i := range r.others {
+		if r.others[i].name == name {
+			return r.others[i].n
+		}
+	}
+	return 0
+}
+
+// All are the amounts other than 0, by the order of their names.
+func (r *Resources) All() iter.Seq2[corev1.ResourceName, int64] {
+	return func(yield func(corev1.ResourceName, int64) bool) {
+		rest := r.others
+		for _, field := range [...]amount{
+			{corev1.ResourceCPU, r.MilliCPU},
+			{corev1.ResourceEphemeralStorage, r.EphemeralStorage},
+			{corev1.ResourceMemory, r.Memory},
+			{corev1.ResourcePods, r.Pods},
+		} {
+			for ; len(rest) > 0 && rest[0].name < field.name; rest = rest[1:] {
+				if rest[0].n != 0 && !yield(rest[0].name, rest[0].n) {
+					return
+				}
+			}
+			if field.n != 0 && !yield(field.name, field.n) {
+				return
+			}
+		}
+		for _, a := range rest {
+			if a.n != 0 && !yield(a.name, a.n) {
+				return
+			}
+		}
+	}
+}
+
+// Add adds o, sign times.
+func (r *Resources) Add(o *Resources, sign int64) {
+	r.MilliCPU += sign * o.MilliCPU
+	r.Memory += sign * o.Memory
+	r.EphemeralStorage += sign * o.EphemeralStorage
+	r.Pods += sign * o.Pods
+	for i := range o.others {
+		*r.at(o.others[i].name) += sign * o.others[i].n
+	}
+}
+
+// FitIn reports whether there is as much in total, less what is used, of every resource of which r is not 0.
+func (r *Resources) FitIn(total, used *Resources) bool {
+	if !fits(r.MilliCPU, total.MilliCPU, used.MilliCPU) || !fits(r.Memory, total.Memory, used.Memory) ||
+		!fits(r.EphemeralStorage, total.EphemeralStorage, used.EphemeralStorage) || !fits(r.Pods, total.Pods, used.Pods) {
+		return false
+	}
+	for i := range r.others {
+		if o := &r.others[i]; !fits(o.n, total.Of(o.name), used.Of(o.name)) {
+			return false
+		}
+	}
+	return true
+}
+
+func fits(want, total, used int64) bool { return want == 0 || want <= total-used }
+
+// Equal reports whether all amounts are equal.
+func (r *Resources) Equal(o *Resources) bool {
+	if r.MilliCPU != o.MilliCPU || r.Memory != o.Memory || r.EphemeralStorage != o.EphemeralStorage || r.Pods != o.Pods {
+		return false
+	}
+	within := func(a, b *Resources) bool {
+		return !slices.ContainsFunc(a.others, func(x amount) bool { return b.Of(x.name) != x.n })
+	}
+	return within(r, o) && within(o, r)
+}
+
+// Clone returns a copy that shares nothing.
+func (r *Resources) Clone() Resources {
+	c := *r
+	c.others = slices.Clone(r.others)
+	return c
+}
+
+// at is where the amount of a resource is.
+func (r *Resources) at(name corev1.ResourceName) *int64 {
+	switch name {
+	case corev1.ResourceCPU:
+		return &r.MilliCPU
+	case corev1.ResourceMemory:
+		return &r.Memory
+	case corev1.ResourceEphemeralStorage:
+		return &r.EphemeralStorage
+	case corev1.ResourcePods:
+		return &r.Pods
+	}
+	i, ok := slices.BinarySearchFunc(r.others, name, func(a amount, name corev1.ResourceName) int {
+		return strings.Compare(string(a.name), string(name))
+	})
+	if !ok {
+		r.others = slices.Insert(r.others, i, amount{name: name})
+	}
+	return &r.others[i].n
 }
 
 var nonMissing = corev1.ResourceList{
@@ -42,13 +170,8 @@ var nonMissing = corev1.ResourceList{
 // really given while a resize is under way.
 func requestsOf(pod *corev1.Pod) (requests, scored Resources) {
 	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
-	requests = resourcesOf(resourcehelper.PodRequests(pod, opts))
-	for name, v := range requests {
-		if v == 0 {
-			delete(requests, name)
-		}
-	}
+	requests = ResourcesOf(resourcehelper.PodRequests(pod, opts))
 	opts.NonMissingContainerRequests = nonMissing
-	all := resourcesOf(resourcehelper.PodRequests(pod, opts))
-	return requests, Resources{corev1.ResourceCPU: all[corev1.ResourceCPU], corev1.ResourceMemory: all[corev1.ResourceMemory]}
+	all := resourcehelper.PodRequests(pod, opts)
+	return requests, Resources{MilliCPU: all.Cpu().MilliValue(), Memory: all.Memory().Value()}
 }

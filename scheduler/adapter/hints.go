@@ -104,7 +104,7 @@ func nodeActions(old, now *scheduler.Node) (a fwk.ActionType) {
 			a |= action
 		}
 	}
-	add(!maps.Equal(old.Allocatable, now.Allocatable), fwk.UpdateNodeAllocatable)
+	add(!old.Allocatable.Equal(&now.Allocatable), fwk.UpdateNodeAllocatable)
 	add(!maps.Equal(o.Labels, n.Labels), fwk.UpdateNodeLabel)
 	add(o.Spec.Unschedulable != n.Spec.Unschedulable || !equality.Semantic.DeepEqual(o.Spec.Taints, n.Spec.Taints), fwk.UpdateNodeTaint)
 	add(!equality.Semantic.DeepEqual(o.Status.Conditions, n.Status.Conditions), fwk.UpdateNodeCondition)

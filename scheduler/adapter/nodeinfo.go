@@ -100,15 +100,15 @@ func (n *nodeInfo) sums() {
 	}
 	n.requested, n.nonZero, n.allocatable = &resources{}, &resources{}, &resources{}
 	if n.from != nil && !n.listed {
-		n.requested.add(n.from.Requested, 1)
-		n.nonZero.add(n.from.Scored, 1)
+		n.requested.add(&n.from.Requested)
+		n.nonZero.add(&n.from.Scored)
 	} else {
 		for _, p := range n.list {
 			n.count(p, 1)
 		}
 	}
 	if n.from != nil {
-		n.allocatable.add(n.from.Allocatable, 1)
+		n.allocatable.add(&n.from.Allocatable)
 	} else if n.node != nil {
 		n.allocatable.SetMaxResource(n.node.Status.Allocatable)
 	}
@@ -235,9 +235,9 @@ func (r *resources) change(name corev1.ResourceName, f func(*int64)) {
 	}
 }
 
-func (r *resources) add(from scheduler.Resources, sign int64) {
-	for name, v := range from {
-		r.change(name, func(to *int64) { *to += sign * v })
+func (r *resources) add(from *scheduler.Resources) {
+	for name, v := range from.All() {
+		r.change(name, func(to *int64) { *to += v })
 	}
 }
 
@@ -317,6 +317,6 @@ func (p *podInfo) GetPreferredAntiAffinityTerms() []fwk.WeightedAffinityTerm {
 
 func (p *podInfo) CalculateResource() fwk.PodResource {
 	r := &resources{}
-	r.add(p.pod.Requests, 1)
-	return fwk.PodResource{Resource: r, Non0CPU: p.pod.Scored[corev1.ResourceCPU], Non0Mem: p.pod.Scored[corev1.ResourceMemory]}
+	r.add(&p.pod.Requests)
+	return fwk.PodResource{Resource: r, Non0CPU: p.pod.Scored.MilliCPU, Non0Mem: p.pod.Scored.Memory}
 }

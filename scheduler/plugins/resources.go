@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -74,20 +73,25 @@ func (NodeResourcesFit) Scope() scheduler.Scope { return scheduler.ScopeNodePods
 
 // Sign implements scheduler.Signer.
 func (NodeResourcesFit) Sign(pod *scheduler.Pod, to []byte) []byte {
-	return appendResources(appendResources(to, pod.Requests), pod.Scored)
+	return appendResources(appendResources(to, &pod.Requests), &pod.Scored)
 }
 
 // Filter implements scheduler.FilterPlugin.
 func (p NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
+	full := int64(node.Len()) >= node.Allocatable.Pods
+	if !full && pod.Requests.FitIn(&node.Allocatable, &node.Requested) {
+		return nil
+	}
 	var short []string
 	never := false
-	if int64(node.Len())+1 > node.Allocatable[corev1.ResourcePods] {
+	if full {
 		short = append(short, "Too many pods")
 	}
-	for name, want := range pod.Requests {
-		if want > node.Allocatable[name]-node.Requested[name] && !p.ignores(name) {
-			short = append(short, fmt.Sprintf("Insufficient %s", name))
-			never = never || want > node.Allocatable[name]
+	for name, want := range pod.Requests.All() {
+		total := node.Allocatable.Of(name)
+		if want > total-node.Requested.Of(name) && !p.ignores(name) {
+			short = append(short, "Insufficient "+string(name))
+			never = never || want > total
 		}
 	}
 	if len(short) == 0 {
@@ -121,7 +125,7 @@ func (p NodeResourcesFit) Score(pod *scheduler.Pod, node *scheduler.Node) int64 
 func (p NodeResourcesFit) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
 	switch {
 	case c.Node != nil:
-		if c.OldNode != nil && maps.Equal(c.Node.Allocatable, c.OldNode.Allocatable) {
+		if c.OldNode != nil && c.Node.Allocatable.Equal(&c.OldNode.Allocatable) {
 			return false
 		}
 		return p.Filter(pod, c.Node) == nil

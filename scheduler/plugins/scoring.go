@@ -163,18 +163,18 @@ func weighted(resources []ResourceWeight) []ResourceWeight {
 // utilization is how much of a resource is used once the pod is there, and of how much; ok is false if it doesn't count: the node has none,
 // or it is neither a core resource nor one that the pod asks for. With generous, containers that ask for nothing count a little.
 func utilization(pod *scheduler.Pod, node *scheduler.Node, name corev1.ResourceName, generous bool) (used, total int64, ok bool) {
-	total = node.Allocatable[name]
+	total = node.Allocatable.Of(name)
 	if total == 0 {
 		return 0, 0, false
 	}
 	if generous && (name == corev1.ResourceCPU || name == corev1.ResourceMemory) {
-		return node.Scored[name] + pod.Scored[name], total, true
+		return node.Scored.Of(name) + pod.Scored.Of(name), total, true
 	}
-	want := pod.Requests[name]
+	want := pod.Requests.Of(name)
 	if want == 0 && scalar(name) {
 		return 0, 0, false
 	}
-	return node.Requested[name] + want, total, true
+	return node.Requested.Of(name) + want, total, true
 }
 
 // scalar resources are all but cpu, memory and ephemeral storage.
@@ -229,7 +229,7 @@ func (NodeResourcesBalancedAllocation) Scope() scheduler.Scope { return schedule
 
 // Sign implements scheduler.Signer.
 func (NodeResourcesBalancedAllocation) Sign(pod *scheduler.Pod, to []byte) []byte {
-	return appendResources(to, pod.Requests)
+	return appendResources(to, &pod.Requests)
 }
 
 // Score compares the spread of the used parts with the pod and without it: 75 if it stays the same, up to 100 if the pod evens it out, down to 50
@@ -243,7 +243,7 @@ func (p NodeResourcesBalancedAllocation) Score(pod *scheduler.Pod, node *schedul
 	with, without := buf[:0:4], buf[4:4]
 	asks := false
 	for _, r := range resources {
-		want := pod.Requests[r.Name]
+		want := pod.Requests.Of(r.Name)
 		asks = asks || want != 0
 		used, total, ok := utilization(pod, node, r.Name, false)
 		if !ok {

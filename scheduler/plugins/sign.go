@@ -24,11 +24,10 @@ func appendMap(to []byte, m map[string]string) []byte {
 	return to
 }
 
-func appendResources(to []byte, r scheduler.Resources) []byte {
-	to = binary.AppendUvarint(to, uint64(len(r)))
-	for _, k := range slices.Sorted(maps.Keys(r)) {
-		to = appendStrings(to, string(k))
-		to = binary.AppendVarint(to, r[k])
+func appendResources(to []byte, r *scheduler.Resources) []byte {
+	for name, n := range r.All() {
+		to = appendStrings(to, string(name))
+		to = binary.AppendVarint(to, n)
 	}
-	return to
+	return append(to, 0) // no name is empty
 }

@@ -83,10 +83,10 @@ func checkModifiesNothing(newPlugin func() scheduler.Plugin, o Options) error {
 			for name, n := range c.nodes {
 				nodes[name] = n.DeepCopy()
 			}
-			requests, scored := maps.Clone(pod.Requests), maps.Clone(pod.Scored)
+			requests, scored := pod.Requests.Clone(), pod.Scored.Clone()
 			e.Decide(pod)
 			e.Hint(pod, []string{p.Name()}, scheduler.ClusterChange{AssignedPod: pod})
-			if !maps.Equal(requests, pod.Requests) || !maps.Equal(scored, pod.Scored) {
+			if !requests.Equal(&pod.Requests) || !scored.Equal(&pod.Scored) {
 				return failure(seed, step, "the pod's requests were modified")
 			}
 			for uid, before := range pods {

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -125,9 +124,9 @@ func (s *Simulation) setNode(n *node, obj *corev1.Node) {
 	n.obj, n.zone, n.down = obj, obj.Labels[corev1.LabelTopologyZone], false
 	change := s.engine.SetNode(obj)
 	clear(n.alloc)
-	for _, name := range slices.Sorted(maps.Keys(change.Node.Allocatable)) {
+	for name, v := range change.Node.Allocatable.All() {
 		if name != corev1.ResourcePods {
-			n.alloc = set(n.alloc, s.column(name), change.Node.Allocatable[name])
+			n.alloc = set(n.alloc, s.column(name), v)
 		}
 	}
 	s.metrics.nodeThere(n)

@@ -1,8 +1,6 @@
 package sim
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -90,8 +88,8 @@ func (s *Simulation) shapeOf(p *Pod) *shape {
 		obj := *p.Template
 		obj.Namespace = p.Namespace
 		sh = &shape{key: key, proto: scheduler.NewPod(&obj)}
-		for _, name := range slices.Sorted(maps.Keys(sh.proto.Requests)) {
-			sh.requests = set(sh.requests, s.column(name), sh.proto.Requests[name])
+		for name, v := range sh.proto.Requests.All() {
+			sh.requests = set(sh.requests, s.column(name), v)
 		}
 		s.shapes[key] = sh
 		if len(s.common) < maxShapes {
