@@ -375,7 +375,12 @@ func (c *command) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, true, 0, func(s store.Store) error {
+	return c.with(ctx, true, 0, func(s store.Store) (err error) {
+		leases, err := c.leases()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, leases.Close()) }()
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 		if err != nil {
 			return err
@@ -384,11 +389,19 @@ func (c *command) serve(ctx context.Context) error {
 		if secured != nil {
 			url = "https://" + l.Addr().String()
 		}
-		srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{url}, TLS: secured})
+		srv, err := etcdserve.New(s, etcdserve.Options{ClientURLs: []string{url}, TLS: secured, Leases: leases})
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
 		fmt.Fprintln(c.out, "serving", url)
 		return srv.Serve(ctx, l)
 	})
+}
+
+// leases opens what keeps the leases of a served store: for one in a file, another file beside it.
+func (c *command) leases() (store.Store, error) {
+	if file, ok := strings.CutPrefix(c.store, "bolt="); ok {
+		return boltstore.Open(file+".leases", boltstore.Options{})
+	}
+	return memstore.New(memstore.Options{})
 }

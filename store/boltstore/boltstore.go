@@ -51,6 +51,8 @@ type Store struct {
 	calls   sync.WaitGroup // reads and commits; Close waits for them
 	writer  sync.WaitGroup // the goroutine in run, and that of upkeep
 
+	recordBytes atomic.Int64 // about what all records take
+
 	hurry atomic.Bool // the goroutine in run waits for upkeep
 	file  *boltFile   // belongs to upkeep while that goes on, else to the goroutine in run
 

@@ -88,7 +88,7 @@ func (s *Store) publish(p *pending) {
 // show publishes v, which recs have led to, to readers and watchers.
 func (s *Store) show(v *view, recs [][]encoded, events [][]store.Event) {
 	for _, r := range recs {
-		s.sizes.add(r)
+		s.recordBytes.Add(s.sizes.add(r))
 	}
 	s.overlay.add(recs...)
 	switch {

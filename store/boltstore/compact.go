@@ -28,12 +28,13 @@ type mark struct {
 
 const markLen = 256
 
-func (z *sizes) add(recs []encoded) {
-	n := int64(0)
+// add returns how many bytes the records take.
+func (z *sizes) add(recs []encoded) (bytes int64) {
 	for i := range recs {
-		n += recs[i].size()
+		bytes += recs[i].size()
 	}
-	z.addBytes(recs[0].rev, n)
+	z.addBytes(recs[0].rev, bytes)
+	return bytes
 }
 
 func (z *sizes) addBytes(rev, n int64) {
@@ -94,11 +95,10 @@ func (b *boltFile) sweep(floor int64) (more bool, err error) {
 	}
 	n := min(len(b.obsolete), sweepChunk)
 	done := n == len(b.obsolete)
+	freed := int64(0)
 	_, err = b.write(func(records, meta *bbolt.Bucket) error {
-		for _, k := range b.obsolete[:n] {
-			if err := records.Delete(k); err != nil {
-				return err
-			}
+		if freed, err = deleteRecords(records, b.obsolete[:n]); err != nil {
+			return err
 		}
 		if done {
 			return putNumbers(meta, number{keySwept, b.sweeping}, number{keySweeping, b.sweeping})
@@ -108,11 +108,28 @@ func (b *boltFile) sweep(floor int64) (more bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	b.recordBytes.Add(-freed)
 	b.obsolete = b.obsolete[n:]
 	if done {
 		b.swept, b.obsolete = b.sweeping, nil
 	}
 	return !done, nil
+}
+
+// deleteRecords deletes records and returns how many bytes they had.
+func deleteRecords(records *bbolt.Bucket, keys [][]byte) (bytes int64, err error) {
+	c := records.Cursor()
+	for _, key := range keys {
+		k, v := c.Seek(key)
+		if string(k) != string(key) {
+			continue // an earlier pass has deleted it
+		}
+		bytes += int64(len(k) + len(v))
+		if err := c.Delete(); err != nil {
+			return bytes, err
+		}
+	}
+	return bytes, nil
 }
 
 // findObsolete returns the keys of the records that the changes of the revisions in (swept, floor] have made

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"unsafe"
 
 	"go.etcd.io/bbolt"
@@ -64,6 +65,8 @@ func putNumbers(b *bbolt.Bucket, numbers ...number) error {
 type boltFile struct {
 	path string
 	db   *bbolt.DB
+
+	recordBytes *atomic.Int64 // the store's
 
 	rev      int64    // the newest revision in it
 	swept    int64    // obsolete records up to here are gone
@@ -185,20 +188,20 @@ func (b *boltFile) skip(to, reserved int64) (unknown bool, err error) {
 	if reserved <= to {
 		reserved = 0
 	}
+	freed := int64(0)
 	unknown, err = b.write(func(records, meta *bbolt.Bucket) error {
 		obsolete, err := findObsolete(b.path, records, b.swept, b.rev)
 		if err != nil {
 			return err
 		}
-		for _, k := range obsolete {
-			if err := records.Delete(k); err != nil {
-				return err
-			}
+		if freed, err = deleteRecords(records, obsolete); err != nil {
+			return err
 		}
 		return putNumbers(meta, number{keyFloor, to}, number{keySwept, to}, number{keySweeping, to}, number{keyReserved, reserved})
 	})
 	if err == nil {
 		b.rev, b.swept, b.sweeping, b.obsolete = to, to, to, nil
+		b.recordBytes.Add(-freed)
 	}
 	return unknown, err
 }

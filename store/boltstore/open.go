@@ -62,7 +62,7 @@ func Open(path string, opts Options) (*Store, error) {
 	if s.db, err = openBolt(path, opts, false); err != nil {
 		return nil, err
 	}
-	s.file = &boltFile{path: path, db: s.db}
+	s.file = &boltFile{path: path, db: s.db, recordBytes: &s.recordBytes}
 	if err := s.load(); err != nil {
 		if s.log != nil {
 			s.log.close()
@@ -321,7 +321,9 @@ func (s *Store) replay(records *bbolt.Bucket, v *view) error {
 		default:
 			e.Set(string(r.key), r.ref())
 		}
-		switch bytes := int64(len(k) + len(val)); {
+		bytes := int64(len(k) + len(val))
+		s.recordBytes.Add(bytes)
+		switch {
 		case r.rev > v.floor:
 			s.sizes.addBytes(r.rev, bytes)
 		case r.rev > swept:

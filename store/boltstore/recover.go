@@ -184,7 +184,7 @@ func (r *recovery) apply(f frame) error {
 		}
 		if recs = append(recs, e); rec.index+1 == rec.count {
 			s.overlay.add(recs)
-			s.sizes.add(recs)
+			s.recordBytes.Add(s.sizes.add(recs))
 			recs = nil
 		}
 		return nil

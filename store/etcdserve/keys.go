@@ -14,11 +14,13 @@ import (
 )
 
 // Beside a key with a version above 1 or a lease there is a record of both, written in the
-// same commit. A lease that has keys has a record too.
+// same commit. A lease that has keys has a record too. A transaction whose changes are not in the order of
+// their keys says in what order they are.
 const (
 	hiddenPrefix = "\x00etcd/"
 	sidePrefix   = hiddenPrefix + "k/"
 	leasePrefix  = hiddenPrefix + "l/"
+	orderKey     = hiddenPrefix + "order"
 )
 
 var errSide = errors.New("etcdserve: a hidden record is malformed")
@@ -42,6 +44,37 @@ func decodeSide(b []byte) (side, error) {
 		return side{}, errSide
 	}
 	return side{version, lease}, nil
+}
+
+// encodeOrder returns a record of the order in which keys were changed, nil if that is their own.
+func encodeOrder(keys []string) []byte {
+	if slices.IsSorted(keys) {
+		return nil
+	}
+	sorted := slices.Sorted(slices.Values(keys))
+	var b []byte
+	for _, key := range keys {
+		n, _ := slices.BinarySearch(sorted, key)
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return b
+}
+
+// decodeOrder returns which of n sorted keys was the first to be changed, the second, and so on.
+func decodeOrder(b []byte, n int) ([]int, error) {
+	out, seen := make([]int, 0, n), make([]bool, n)
+	for len(b) > 0 {
+		i, size := binary.Uvarint(b)
+		if size <= 0 || i >= uint64(n) || seen[i] {
+			return nil, errSide
+		}
+		seen[i] = true
+		out, b = append(out, int(i)), b[size:]
+	}
+	if len(out) != n {
+		return nil, errSide
+	}
+	return out, nil
 }
 
 // toKV makes etcd's pair of a store's and the record beside it. A record that is not of the same

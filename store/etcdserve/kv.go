@@ -2,16 +2,12 @@ package etcdserve
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/keelson/keelson/store"
 )
@@ -71,37 +67,16 @@ func (k *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	return out, nil
 }
 
-func (k *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
-	_, compacted, err := k.s.s.Revision(ctx)
-	if err != nil {
-		return nil, grpcError(err)
-	}
-	if r.Revision <= compacted && compacted > 1 {
-		return nil, rpctypes.ErrGRPCCompacted
-	}
-	if err := k.s.s.Compact(ctx, r.Revision); err != nil {
-		return nil, grpcError(err)
-	}
-	h, err := k.s.now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &pb.CompactionResponse{Header: h}, nil
-}
-
 func (k *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	p := plan{maxOps: k.s.opts.MaxTxnOps}
-	if err := p.txn(r, 0); err != nil {
+	p := plan{}
+	if err := p.txn(r, k.s.opts.MaxTxnOps); err != nil {
 		return nil, err
-	}
-	if p.writes && len(p.keys) == 0 {
-		p.ranges = true
 	}
 	unlock := func() {}
 	switch {
-	case p.writes && p.ranges:
+	case p.writes > 0 && p.ranges:
 		unlock = k.s.locks.everything()
-	case p.writes:
+	case p.writes > 0:
 		unlock = k.s.locks.keys(p.keys)
 	}
 	defer unlock()
@@ -121,111 +96,6 @@ func (k *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 
 // errOvertaken says that the revision that was the newest when a request began is compacted.
 var errOvertaken = errors.New("etcdserve: overtaken by compaction")
-
-// plan is what is known of a transaction before it is run.
-type plan struct {
-	maxOps int
-	keys   []string
-	ranges bool
-	writes bool
-}
-
-func (p *plan) key(key, end []byte) error {
-	if len(key) == 0 {
-		return rpctypes.ErrGRPCEmptyKey
-	}
-	if hidden(string(key)) {
-		return status.Errorf(codes.InvalidArgument, "etcdserve: keys that begin with %q are not for clients", hiddenPrefix)
-	}
-	p.keys = append(p.keys, string(key))
-	p.ranges = p.ranges || len(end) > 0
-	return nil
-}
-
-// txn checks a transaction and the ones in it.
-func (p *plan) txn(r *pb.TxnRequest, depth int) error {
-	if len(r.Compare) > p.maxOps || len(r.Success) > p.maxOps || len(r.Failure) > p.maxOps {
-		return rpctypes.ErrGRPCTooManyOps
-	}
-	if depth > 16 {
-		return status.Error(codes.InvalidArgument, "etcdserve: the transaction is nested too deeply")
-	}
-	for _, c := range r.Compare {
-		if err := p.key(c.Key, c.RangeEnd); err != nil {
-			return err
-		}
-	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
-		if err := p.ops(ops, depth); err != nil {
-			return err
-		}
-		if err := duplicates(ops); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *plan) ops(ops []*pb.RequestOp, depth int) error {
-	for _, op := range ops {
-		var err error
-		switch r := op.Request.(type) {
-		case *pb.RequestOp_RequestRange:
-			err = p.key(r.RequestRange.Key, r.RequestRange.RangeEnd)
-			if _, ok := pb.RangeRequest_SortOrder_name[int32(r.RequestRange.SortOrder)]; !ok {
-				err = rpctypes.ErrGRPCInvalidSortOption
-			}
-			if _, ok := pb.RangeRequest_SortTarget_name[int32(r.RequestRange.SortTarget)]; !ok {
-				err = rpctypes.ErrGRPCInvalidSortOption
-			}
-		case *pb.RequestOp_RequestPut:
-			p.writes = true
-			err = p.key(r.RequestPut.Key, nil)
-			if r.RequestPut.IgnoreValue && len(r.RequestPut.Value) > 0 {
-				err = rpctypes.ErrGRPCValueProvided
-			}
-			if r.RequestPut.IgnoreLease && r.RequestPut.Lease != 0 {
-				err = rpctypes.ErrGRPCLeaseProvided
-			}
-		case *pb.RequestOp_RequestDeleteRange:
-			p.writes = true
-			err = p.key(r.RequestDeleteRange.Key, r.RequestDeleteRange.RangeEnd)
-		case *pb.RequestOp_RequestTxn:
-			err = p.txn(r.RequestTxn, depth+1)
-		default:
-			err = status.Error(codes.InvalidArgument, "etcdserve: an operation of a transaction is empty")
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// duplicates refuses a branch that puts a key twice, or puts and deletes it.
-func duplicates(ops []*pb.RequestOp) error {
-	puts := map[string]bool{}
-	var deletes []interval
-	for _, op := range ops {
-		if r := op.GetRequestPut(); r != nil {
-			if puts[string(r.Key)] {
-				return rpctypes.ErrGRPCDuplicateKey
-			}
-			puts[string(r.Key)] = true
-		}
-		if r := op.GetRequestDeleteRange(); r != nil {
-			deletes = append(deletes, newInterval(r.Key, r.RangeEnd))
-		}
-	}
-	for key := range puts {
-		for _, d := range deletes {
-			if d.contains(key) {
-				return rpctypes.ErrGRPCDuplicateKey
-			}
-		}
-	}
-	return nil
-}
 
 // try runs a transaction once.
 func (s *Server) try(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -312,7 +182,12 @@ func (x *execution) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 func (x *execution) op(ctx context.Context, op *pb.RequestOp) (*pb.ResponseOp, error) {
 	switch r := op.Request.(type) {
 	case *pb.RequestOp_RequestRange:
-		x.old = x.old || r.RequestRange.Revision > 0
+		if r.RequestRange.Revision > 0 {
+			x.old = true
+			if err := x.s.readable(ctx, r.RequestRange.Revision); err != nil {
+				return nil, err
+			}
+		}
 		res, err := x.v.rangeKeys(ctx, r.RequestRange)
 		if err != nil {
 			return nil, err
@@ -383,6 +258,7 @@ func (x *execution) set(key string, before, after *mvccpb.KeyValue) {
 		return
 	}
 	x.v.changed[key] = &change{before: before, after: after}
+	x.v.order = append(x.v.order, key)
 }
 
 func (x *execution) compare(ctx context.Context, c *pb.Compare) (bool, error) {
@@ -436,73 +312,3 @@ func compareKV(kv *mvccpb.KeyValue, c *pb.Compare) bool {
 	}
 	return order < 0
 }
-
-// commit writes what a transaction has changed, if nothing that it has read has changed since,
-// and returns the new revision, 0 if there was nothing to write.
-func (s *Server) commit(ctx context.Context, v *view) (int64, error) {
-	var ops []store.Op
-	recorded := map[int64]bool{}
-	for key, c := range v.changed {
-		cond := store.Absent()
-		if c.before != nil {
-			cond = store.At(c.before.ModRevision)
-		}
-		if c.after == nil {
-			if c.before != nil {
-				ops = append(ops, store.Delete(key, cond), store.Delete(sidePrefix+key, store.Any()))
-			}
-			continue
-		}
-		ops = append(ops, store.Put(key, c.after.Value, cond))
-		d := side{version: c.after.Version, lease: c.after.Lease}
-		switch {
-		case d.needed():
-			ops = append(ops, store.Put(sidePrefix+key, d.encode(), store.Any()))
-		default:
-			ops = append(ops, store.Delete(sidePrefix+key, store.Any()))
-		}
-		if d.lease != 0 && !recorded[d.lease] {
-			l, err := s.leases.record(d.lease)
-			if err != nil {
-				return 0, err
-			}
-			ops = append(ops, store.Put(leaseKey(l.id), binary.AppendVarint(nil, l.ttl), store.Any()))
-			recorded[d.lease] = true
-		}
-	}
-	if len(ops) == 0 {
-		return 0, nil
-	}
-	for key, kv := range v.read {
-		if v.changed[key] != nil {
-			continue
-		}
-		if kv == nil {
-			ops = append(ops, store.Check(key, store.Absent()))
-		} else {
-			ops = append(ops, store.Check(key, store.At(kv.ModRevision)))
-		}
-	}
-	gone := s.leases.takeGone()
-	for _, id := range gone {
-		ops = append(ops, store.Delete(leaseKey(id), store.Any()))
-	}
-	rev, err := s.s.Commit(ctx, ops...)
-	s.leases.wentWith(gone, err)
-	if err != nil {
-		return 0, err
-	}
-	for key, c := range v.changed {
-		from, to := int64(0), int64(0)
-		if c.before != nil {
-			from = c.before.Lease
-		}
-		if c.after != nil {
-			to = c.after.Lease
-		}
-		s.leases.move(key, from, to)
-	}
-	return rev, nil
-}
-
-func leaseKey(id int64) string { return fmt.Sprintf("%s%016x", leasePrefix, uint64(id)) }

@@ -1,21 +1,18 @@
 package etcdserve
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"k8s.io/utils/clock"
-
-	"github.com/keelson/keelson/store"
 )
 
 const (
@@ -37,7 +34,8 @@ type lease struct {
 	id, ttl int64
 	expires time.Time
 	keys    map[string]struct{}
-	revoked bool
+	// revoked is true while it is being revoked, and granting until it has been granted.
+	revoked, granting bool
 	// recorded says that there is, or may be, a record of it in the store.
 	recorded bool
 }
@@ -49,8 +47,15 @@ func newLeases(c clock.WithTicker) *leases {
 func (ls *leases) exists(id int64) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := ls.byID[id]
-	return l != nil && !l.revoked
+	return ls.get(id) != nil
+}
+
+// get returns a lease that is in force, nil if there is none. The caller holds ls.mu.
+func (ls *leases) get(id int64) *lease {
+	if l := ls.byID[id]; l != nil && !l.revoked && !l.granting {
+		return l
+	}
+	return nil
 }
 
 // record returns a lease that a commit is about to write the record of, nil if there is none. It returns
@@ -58,8 +63,8 @@ func (ls *leases) exists(id int64) bool {
 func (ls *leases) record(id int64) (*lease, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := ls.byID[id]
-	if l == nil || l.revoked {
+	l := ls.get(id)
+	if l == nil {
 		return nil, rpctypes.ErrGRPCLeaseNotFound
 	}
 	if _, ok := ls.going[id]; ok {
@@ -84,7 +89,8 @@ func (ls *leases) move(key string, from, to int64) {
 	}
 }
 
-func (ls *leases) grant(id, ttl int64) (*lease, error) {
+// reserve makes a lease that is not in force until granted is called.
+func (ls *leases) reserve(id, ttl int64) (*lease, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byID[id] != nil {
@@ -95,11 +101,26 @@ func (ls *leases) grant(id, ttl int64) (*lease, error) {
 			id = 0
 		}
 	}
-	l := &lease{id: id, ttl: ttl, expires: ls.clock.Now().Add(time.Duration(ttl) * time.Second), keys: map[string]struct{}{}}
+	l := &lease{id: id, ttl: ttl, keys: map[string]struct{}{}, granting: true}
 	ls.byID[id] = l
 	delete(ls.gone, id)
 	return l, nil
 }
+
+// granted puts a lease into force, or forgets it if ok is false.
+func (ls *leases) granted(l *lease, ok bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if !ok {
+		delete(ls.byID, l.id)
+		return
+	}
+	l.granting = false
+	ls.renew(l)
+}
+
+// renew gives a lease its full time. The caller holds ls.mu.
+func (ls *leases) renew(l *lease) { l.expires = ls.clock.Now().Add(time.Duration(l.ttl) * time.Second) }
 
 // takeGone returns the leases whose records the caller's commit deletes; it calls wentWith when that is over.
 func (ls *leases) takeGone() (ids []int64) {
@@ -127,52 +148,6 @@ func (ls *leases) wentWith(ids []int64, err error) {
 	}
 }
 
-// loadLeases reads what leases have keys. Each starts with its full time again.
-func (s *Server) loadLeases(ctx context.Context) error {
-	opts := store.ListOptions{Prefix: leasePrefix, Limit: page}
-	for {
-		res, err := s.s.List(ctx, opts)
-		if err != nil {
-			return err
-		}
-		for _, kv := range res.KVs {
-			id, err := strconv.ParseUint(kv.Key[len(leasePrefix):], 16, 64)
-			ttl, n := binary.Varint(kv.Value)
-			if err != nil || n != len(kv.Value) || ttl < 1 || ttl > maxLeaseTTL {
-				return errSide
-			}
-			l, err := s.leases.grant(int64(id), ttl)
-			if err != nil {
-				return err
-			}
-			l.recorded = true
-			opts.After = kv.Key
-		}
-		opts.Revision = res.Revision
-		if !res.More {
-			break
-		}
-	}
-	opts.Prefix, opts.After = sidePrefix, ""
-	for {
-		res, err := s.s.List(ctx, opts)
-		if err != nil {
-			return err
-		}
-		for _, kv := range res.KVs {
-			d, err := decodeSide(kv.Value)
-			if err != nil {
-				return err
-			}
-			s.leases.move(kv.Key[len(sidePrefix):], 0, d.lease)
-			opts.After = kv.Key
-		}
-		if !res.More {
-			return nil
-		}
-	}
-}
-
 // expireLeases revokes leases when their time has come, until ctx ends.
 func (s *Server) expireLeases(ctx context.Context) {
 	ticker := s.opts.Clock.NewTicker(expireEvery)
@@ -187,7 +162,7 @@ func (s *Server) expireLeases(ctx context.Context) {
 		var expired []int64
 		s.leases.mu.Lock()
 		for id, l := range s.leases.byID {
-			if now.After(l.expires) {
+			if !l.granting && now.After(l.expires) {
 				expired = append(expired, id)
 			}
 		}
@@ -199,45 +174,6 @@ func (s *Server) expireLeases(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// revoke deletes the keys of a lease in one commit, and the lease. With expired it leaves a
-// lease alone that has been kept alive since.
-func (s *Server) revoke(ctx context.Context, id int64, expired bool) error {
-	defer s.locks.everything()() // no commit attaches keys meanwhile
-	s.leases.mu.Lock()
-	l := s.leases.byID[id]
-	if l == nil || expired && !s.leases.clock.Now().After(l.expires) {
-		s.leases.mu.Unlock()
-		if expired {
-			return nil
-		}
-		return rpctypes.ErrGRPCLeaseNotFound
-	}
-	l.revoked = true
-	ops := []store.Op{}
-	for key := range l.keys {
-		ops = append(ops, store.Delete(key, store.Any()), store.Delete(sidePrefix+key, store.Any()))
-	}
-	if len(ops) > 0 {
-		ops = append(ops, store.Delete(leaseKey(id), store.Any()))
-	}
-	s.leases.mu.Unlock()
-	var err error
-	if len(ops) > 0 {
-		_, err = s.s.Commit(ctx, ops...)
-	}
-	s.leases.mu.Lock()
-	defer s.leases.mu.Unlock()
-	if err != nil {
-		l.revoked = false
-		return grpcError(err)
-	}
-	delete(s.leases.byID, id)
-	if len(ops) == 0 && l.recorded {
-		s.leases.gone[id] = struct{}{}
-	}
-	return nil
 }
 
 type leaseServer struct {
@@ -253,9 +189,14 @@ func (l *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 	if err != nil {
 		return nil, err
 	}
-	granted, err := l.s.leases.grant(r.ID, max(1, r.TTL))
+	granted, err := l.s.leases.reserve(r.ID, max(1, r.TTL))
 	if err != nil {
 		return nil, err
+	}
+	err = l.s.keepLease(ctx, granted)
+	l.s.leases.granted(granted, err == nil)
+	if err != nil {
+		return nil, grpcError(err)
 	}
 	return &pb.LeaseGrantResponse{Header: h, ID: granted.id, TTL: granted.ttl}, nil
 }
@@ -287,8 +228,8 @@ func (l *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 		res := &pb.LeaseKeepAliveResponse{Header: h, ID: r.ID} // without a TTL it says that there is no such lease
 		ls := l.s.leases
 		ls.mu.Lock()
-		if found := ls.byID[r.ID]; found != nil && !found.revoked {
-			found.expires = ls.clock.Now().Add(time.Duration(found.ttl) * time.Second)
+		if found := ls.get(r.ID); found != nil {
+			ls.renew(found)
 			res.TTL = found.ttl
 		}
 		ls.mu.Unlock()
@@ -307,7 +248,7 @@ func (l *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	ls := l.s.leases
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if found := ls.byID[r.ID]; found != nil {
+	if found := ls.byID[r.ID]; found != nil && !found.granting {
 		res.TTL = max(0, int64(found.expires.Sub(ls.clock.Now())/time.Second))
 		res.GrantedTTL = found.ttl
 		if r.Keys {
@@ -329,9 +270,11 @@ func (l *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest)
 	ls := l.s.leases
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	for id := range ls.byID {
-		res.Leases = append(res.Leases, &pb.LeaseStatus{ID: id})
+	for id, found := range ls.byID {
+		if !found.granting {
+			res.Leases = append(res.Leases, &pb.LeaseStatus{ID: id})
+		}
 	}
-	slices.SortFunc(res.Leases, func(a, b *pb.LeaseStatus) int { return int(min(1, max(-1, a.ID-b.ID))) })
+	slices.SortFunc(res.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return res, nil
 }

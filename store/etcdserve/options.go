@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/utils/clock"
+
+	"github.com/keelson/keelson/store"
 )
 
 // Options of New; the zero value is the default.
@@ -26,6 +28,10 @@ type Options struct {
 	ProgressInterval time.Duration
 	// TempDir is where a snapshot is put together; empty is the system's.
 	TempDir string
+	// Leases keeps what leases there are, of a durable store another one beside it that nobody else uses. Without it, a lease to which
+	// no key was ever attached does not outlive a restart, because etcd's revision does not rise when one is granted, and
+	// one that was revoked when it had no more keys may come back with a restart.
+	Leases store.Store
 	// Clock is for leases; nil is the real one.
 	Clock clock.WithTicker
 	// Logger gets what happens in the background; the zero Logger discards it.

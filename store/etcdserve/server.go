@@ -7,6 +7,7 @@ import (
 	"net"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -41,6 +42,9 @@ type Server struct {
 	locks  locks
 	leases *leases
 
+	compacting sync.Mutex
+	compacted  atomic.Int64 // the last revision that a client has compacted to, -1 if none has
+
 	mu      sync.Mutex
 	serving bool
 }
@@ -54,7 +58,9 @@ func New(s store.Store, opts Options) (*Server, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{s: s, opts: opts, leases: newLeases(opts.Clock)}, nil
+	srv := &Server{s: s, opts: opts, leases: newLeases(opts.Clock)}
+	srv.compacted.Store(-1)
+	return srv, nil
 }
 
 // Serve answers requests on l until ctx ends, which is no error, and returns when all that it
@@ -180,10 +186,16 @@ func (m *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	return &pb.StatusResponse{
+	res := &pb.StatusResponse{
 		Header: h, Version: version, StorageVersion: storageVersion, Leader: memberID, RaftTerm: 1,
 		RaftIndex: uint64(h.Revision), RaftAppliedIndex: uint64(h.Revision),
-	}, nil
+	}
+	if sizer, ok := m.s.s.(store.Sizer); ok {
+		if res.DbSize, res.DbSizeInUse, err = sizer.Size(ctx); err != nil {
+			return nil, grpcError(err)
+		}
+	}
+	return res, nil
 }
 
 func (m *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {

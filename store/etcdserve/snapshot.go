@@ -155,6 +155,9 @@ func (s *Server) exportLeases(b *bbolt.Bucket) error {
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
 	for id, l := range s.leases.byID {
+		if l.granting {
+			continue
+		}
 		value := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(id))
 		value = protowire.AppendVarint(protowire.AppendTag(value, 2, protowire.VarintType), uint64(l.ttl))
 		if err := b.Put(binary.BigEndian.AppendUint64(nil, uint64(id)), value); err != nil {

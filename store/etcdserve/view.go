@@ -23,6 +23,7 @@ type view struct {
 	rev     int64 // 0 until the first read
 	read    map[string]*mvccpb.KeyValue
 	changed map[string]*change
+	order   []string // the keys of changed, as the transaction came to them
 }
 
 // change is what a transaction does to a key.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
-	"strings"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -40,6 +38,7 @@ type watch struct {
 	r        interval
 	start    int64
 	prev     bool
+	noPrev   int64 // the revision whose events have no previous values, 0 for none
 	fragment bool
 	noPut    bool
 	noDelete bool
@@ -91,7 +90,7 @@ func (ws *watchStream) send(r *pb.WatchResponse) error {
 
 func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	ctx := ws.stream.Context()
-	current, compacted, err := ws.s.s.Revision(ctx)
+	current, oldest, err := ws.s.bounds(ctx)
 	if err != nil {
 		return grpcError(err)
 	}
@@ -130,25 +129,30 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 		ws.nextID++
 	}
 	ws.mu.Unlock()
-	after := current
-	if w.start > 0 {
-		after = min(after, w.start-1)
-	}
-	// The store's watch begins before the client is told that there is one, so that what is
-	// committed after it was told is in it.
-	sw, err := ws.s.s.Watch(ctx, store.WatchOptions{After: max(1, after)})
 	header := ws.s.header(current)
-	if errors.Is(err, store.ErrCompacted) || w.start > 0 && after < 1 && compacted > 1 {
-		if err == nil {
-			sw.Close()
+	compacted := w.start > 0 && w.start <= current && w.start < oldest
+	var sw store.Watcher
+	if !compacted {
+		after := current
+		if w.start > 0 {
+			after = min(after, w.start-1)
 		}
+		// The store's watch begins before the client is told that there is one, so that what is
+		// committed after it was told is in it.
+		sw, err = ws.s.s.Watch(ctx, store.WatchOptions{After: max(1, after)})
+		compacted = errors.Is(err, store.ErrCompacted)
+		if err != nil && !compacted {
+			return grpcError(err)
+		}
+		if w.start == oldest {
+			w.noPrev = oldest
+		}
+	}
+	if compacted {
 		if err := ws.send(&pb.WatchResponse{Header: header, WatchId: w.id, Created: true}); err != nil {
 			return err
 		}
-		return ws.send(compactedResponse(header, w.id, compacted))
-	}
-	if err != nil {
-		return grpcError(err)
+		return ws.sendCompacted(w.id)
 	}
 	w.w = sw
 	w.ctx, w.cancel = context.WithCancel(ctx)
@@ -167,11 +171,16 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	return nil
 }
 
-func compactedResponse(h *pb.ResponseHeader, id, compacted int64) *pb.WatchResponse {
-	return &pb.WatchResponse{
-		Header: h, WatchId: id, Canceled: true, CompactRevision: compacted,
-		CancelReason: rpctypes.ErrGRPCCompacted.Error(),
+// sendCompacted tells that a watch is too late, and where one can begin.
+func (ws *watchStream) sendCompacted(id int64) error {
+	current, oldest, err := ws.s.bounds(ws.stream.Context())
+	if err != nil {
+		return grpcError(err)
 	}
+	return ws.send(&pb.WatchResponse{
+		Header: ws.s.header(current), WatchId: id, Canceled: true, CompactRevision: oldest,
+		CancelReason: rpctypes.ErrGRPCCompacted.Error(),
+	})
 }
 
 func (ws *watchStream) remove(w *watch) (found bool) {
@@ -271,10 +280,7 @@ func (ws *watchStream) follow(w *watch) {
 		case err == nil:
 		case errors.Is(err, store.ErrCompacted):
 			if ws.remove(w) {
-				current, compacted, rerr := ws.s.s.Revision(ws.stream.Context())
-				if rerr == nil {
-					_ = ws.send(compactedResponse(ws.s.header(current), w.id, compacted))
-				}
+				_ = ws.sendCompacted(w.id)
 			}
 			_ = ws.reached()
 			return
@@ -325,53 +331,4 @@ func (ws *watchStream) sendEvents(w *watch, events []*mvccpb.Event, rev int64) e
 	w.reported = rev
 	ws.mu.Unlock()
 	return nil
-}
-
-// events makes etcd's events of the store's. The records beside the keys are in the same
-// revision as the keys.
-func (w *watch) events(in []store.Event) ([]*mvccpb.Event, error) {
-	var out []*mvccpb.Event
-	for len(in) > 0 {
-		rev, n := in[0].KV.ModRevision, 0
-		for n < len(in) && in[n].KV.ModRevision == rev {
-			n++
-		}
-		group := in[:n]
-		in = in[n:]
-		if rev < w.start {
-			continue
-		}
-		for i := range group {
-			ev := &group[i]
-			if hidden(ev.KV.Key) || !w.r.contains(ev.KV.Key) || ev.Deleted && w.noDelete || !ev.Deleted && w.noPut {
-				continue
-			}
-			var beside store.Event
-			if j, ok := slices.BinarySearchFunc(group, sidePrefix+ev.KV.Key, func(e store.Event, key string) int { return strings.Compare(e.KV.Key, key) }); ok {
-				beside = group[j]
-			}
-			pe := &mvccpb.Event{Type: mvccpb.Event_PUT}
-			if ev.Deleted {
-				pe.Type = mvccpb.Event_DELETE
-				pe.Kv = &mvccpb.KeyValue{Key: []byte(ev.KV.Key), ModRevision: rev}
-			} else {
-				var err error
-				var d *store.KV
-				if beside.KV.Key != "" && !beside.Deleted {
-					d = &beside.KV
-				}
-				if pe.Kv, err = toKV(&ev.KV, d); err != nil {
-					return nil, err
-				}
-			}
-			if w.prev && ev.Prev != nil {
-				var err error
-				if pe.PrevKv, err = toKV(ev.Prev, beside.Prev); err != nil {
-					return nil, err
-				}
-			}
-			out = append(out, pe)
-		}
-	}
-	return out, nil
 }

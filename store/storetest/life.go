@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ func lifeChecks() []check {
 		{name: "Life/CancelledContext", run: cancelledContext},
 		{name: "Life/Close", run: closeStore},
 		{name: "Life/CloseUnderLoad", run: closeUnderLoad},
+		{name: "Life/Size", run: size},
 		{name: "Reopen/Everything", run: reopenEverything, needsReopen: true},
 		{name: "Reopen/Revisions", run: reopenRevisions, needsReopen: true},
 		{name: "Reopen/History", run: reopenHistory, needsReopen: true},
@@ -162,6 +164,39 @@ func closeUnderLoad(e *env) {
 			e.fatalf("after reopening %q is %s, revision %d was acknowledged", key, describeKV(kv), rev)
 		}
 	}
+}
+
+// size checks a store that says how large it is.
+func size(e *env) {
+	s := e.new()
+	sizer, ok := s.(store.Sizer)
+	if !ok {
+		return
+	}
+	_, empty, err := sizer.Size(e.ctx)
+	e.ok(err, "Size")
+	const keys, length = 50, 20_000
+	for i := range keys {
+		e.put(s, fmt.Sprint("k", i), strings.Repeat("v", length))
+	}
+	for {
+		total, used, err := sizer.Size(e.ctx)
+		e.ok(err, "Size, waiting for it to grow from %d to more than %d", empty, keys*length)
+		if used > total {
+			e.fatalf("%d bytes of %d are in use", used, total)
+		}
+		if total >= keys*length && (used >= empty+keys*length || e.f.Shared) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // a size may lag behind a little
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	cancel()
+	_, _, err = sizer.Size(ctx)
+	e.is(err, context.Canceled, "Size with a cancelled context")
+	e.ok(s.Close(), "Close")
+	_, _, err = sizer.Size(e.ctx)
+	e.is(err, store.ErrClosed, "Size after Close")
 }
 
 func reopenEverything(e *env) {
