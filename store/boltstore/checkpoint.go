@@ -126,8 +126,16 @@ func (s *Store) startLog() error {
 		l.close()
 		return err
 	}
+	s.confirm()
 	s.log, s.needed = l, l.current.number
 	return nil
+}
+
+// confirm is boltFile.confirm; it is no reason to fail what has happened.
+func (s *Store) confirm() {
+	if err := s.file.confirm(); err != nil {
+		s.opts.Logger.Error(err, "Writing the second meta page failed", "path", s.path)
+	}
 }
 
 // rotate goes on in the next segment of the log and has the file brought up to what is in the last one.
@@ -333,6 +341,7 @@ func (s *Store) advance(rev int64) error {
 		}
 		return err
 	}
+	s.confirm()
 	s.needed = segment
 	s.fileRev, s.fileSwept, s.logged, s.garbage = rev, rev, rev, 0
 	if s.reserved <= rev {

@@ -27,7 +27,13 @@
 // Open checks the files: the structure of every page, the checksum of every record, and
 // that each revision and each predecessor is there. A damaged or foreign file is refused with a
 // *DamageError, and never written to. An unfinished write at the end of the log is no damage, but a record in the log that
-// is wrong and has others behind it is. One process at a time has the store open; the next one gets
-// ErrInUse. A disk that lies about syncs, or damage to the last record of the log, or to the newest of bbolt's two
-// meta pages, which look like something that was never finished, are beyond what it notices.
+// is wrong and has others behind it is, and so is one behind which the log says that it had been synced. That mark is written
+// before the commit is answered, without a sync of its own. One process at a time has the store open; the next one gets
+// ErrInUse.
+//
+// Beyond what Open notices are: a disk that lies about syncs; damage to the very last record of the log that
+// comes with a power cut before the operating system has written the mark behind it, or while the next record was being
+// written in the mark's place, since what was acknowledged then looks like a write that was never finished; and damage to
+// the newest of bbolt's two meta pages, which leads to the one before it: what the last transaction brought into the file is then taken from the log once more, or
+// the log that this meta page needs is missing, and that is noticed.
 package boltstore

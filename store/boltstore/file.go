@@ -132,6 +132,13 @@ func (b *boltFile) write(f func(records, meta *bbolt.Bucket) error) (unknown boo
 	return false, err
 }
 
+// confirm has both of bbolt's meta pages say what the last transaction has written, so that damage to the newest
+// one does not take back what is not in the log too.
+func (b *boltFile) confirm() error {
+	_, err := b.write(func(_, _ *bbolt.Bucket) error { return nil })
+	return err
+}
+
 func (b *boltFile) transact(f func(tx *bbolt.Tx) error) (committing bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	tx, err := b.db.Begin(true)

@@ -33,6 +33,9 @@ import (
 //
 // The numbers are big-endian. A segment is used again by overwriting it; what is left behind its last frame is of
 // another segment number, so it is not taken for a frame.
+//
+// When a frame has been synced, and before anybody hears of it, a mark is written behind it, in whose place the next frame comes.
+// Nobody waits for the mark to be durable; but where one is, a frame before it that is not whole is no unfinished write.
 const (
 	segmentMagic   = "keelslog"
 	segmentVersion = 1
@@ -44,6 +47,7 @@ const (
 
 	frameRecords = 0
 	frameSeal    = 1 // the next segment exists
+	frameMark    = 2 // all before it is durable
 
 	// maxFrame bounds what is in one frame, and so what one commit can have.
 	maxFrame = 1 << 30
@@ -136,7 +140,7 @@ func decodeFrame(b []byte, seed uint32, after int64) (f frame, length int, ok bo
 	num := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[12+8*i:])) }
 	f = frame{kind: binary.BigEndian.Uint32(b[8:]), base: num(0), last: num(1), floor: num(2), reserved: num(3)}
 	// These are cheaper to see than the checksum, where there is no frame.
-	if f.kind > frameSeal || f.base < after || f.last < f.base || f.last-f.base > int64(n)/recordMinLen || f.floor < 1 || f.floor > f.last || f.reserved < 0 {
+	if f.kind > frameMark || f.base < after || f.last < f.base || f.last-f.base > int64(n)/recordMinLen || f.floor < 1 || f.floor > f.last || f.reserved < 0 {
 		return f, 0, false
 	}
 	sum, length := binary.BigEndian.Uint32(b), frameLen(n)
@@ -149,14 +153,14 @@ func decodeFrame(b []byte, seed uint32, after int64) (f frame, length int, ok bo
 
 // eachFrame calls visit for the frames of a segment, b being all of its file, and returns where
 // the next one belongs. What is behind the last frame may be anything, such as part of one that
-// a power cut has interrupted; but if there is another frame behind it, then something that had been
+// a power cut has interrupted; but if there is another frame or a mark behind it, then something that had been
 // synced is damaged, and where is what does not begin a frame.
 func (g segment) eachFrame(b []byte, visit func(at int, f frame) error) (tail int, damaged bool, err error) {
 	seed, after := g.seed(), g.base
 	tail = segmentStart
 	for tail < len(b) {
 		f, n, ok := decodeFrame(b[tail:], seed, after)
-		if !ok {
+		if !ok || f.kind == frameMark {
 			break
 		}
 		if err := visit(tail, f); err != nil {

@@ -37,8 +37,10 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-func FuzzOpen(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "seed")
+// seeded returns a store with some commits.
+func seeded(f *testing.F) (s *Store, path string) {
+	f.Helper()
+	path = filepath.Join(f.TempDir(), "seed")
 	s, err := Open(path, Options{})
 	if err != nil {
 		f.Fatal(err)
@@ -48,6 +50,11 @@ func FuzzOpen(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
+	return s, path
+}
+
+func FuzzOpen(f *testing.F) {
+	s, path := seeded(f)
 	if err := s.Close(); err != nil {
 		f.Fatal(err)
 	}
@@ -68,32 +75,7 @@ func FuzzOpen(f *testing.F) {
 		if len(b) > 1<<20 {
 			return
 		}
-		b = bytes.Clone(b)
-		if at >= 0 && at < len(b) {
-			b[at] ^= flip
-		}
-		p := filepath.Join(t.TempDir(), "f")
-		if err := os.WriteFile(p, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, err := Open(p, Options{})
-		var damage *DamageError
-		if err != nil {
-			if !errors.As(err, &damage) {
-				t.Fatalf("error %v is not a *DamageError", err)
-			}
-			return
-		}
-		// What opens works.
-		if _, err := s.Commit(t.Context(), store.Put("new", []byte("1"), store.Any())); err != nil {
-			t.Errorf("Commit: %v", err)
-		}
-		if _, err := s.List(t.Context(), store.ListOptions{}); err != nil {
-			t.Errorf("List: %v", err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
+		openFlipped(t, image{"": b}, "", at, flip)
 	})
 }
 
@@ -148,51 +130,48 @@ func FuzzFrame(f *testing.F) {
 }
 
 func FuzzOpenLog(f *testing.F) {
-	dir := f.TempDir()
-	path := filepath.Join(dir, "seed")
-	s, err := Open(path, Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
+	s, path := seeded(f)
 	defer s.Close()
-	for i := range 8 {
-		if _, err := s.Commit(context.Background(), store.Put(string(rune('a'+i%5)), []byte("value"), store.Any())); err != nil {
-			f.Fatal(err)
-		}
-	}
 	files := snap(f, path)
 	whole := files[".log1"][:s.log.tail]
 	f.Add(whole, 0, byte(0))
 	f.Add(whole, segmentStart+5, byte(7))
 	f.Add(whole, segmentStart+9*sectorLen, byte(7))
+	f.Add(files[".log1"][:s.log.tail+sectorLen], int(s.log.tail)-sectorLen+5, byte(7)) // the last frame, with the mark behind it
 	f.Add(whole[:segmentStart], 5, byte(1))
 	f.Add([]byte("hello"), 0, byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
 		if len(b) > 1<<20 {
 			return
 		}
-		b = bytes.Clone(b)
-		if at >= 0 && at < len(b) {
-			b[at] ^= flip
-		}
-		p := filepath.Join(t.TempDir(), "f")
-		image{"": files[""], ".log1": b}.write(t, p)
-		s, err := Open(p, Options{})
-		var damage *DamageError
-		if err != nil {
-			if !errors.As(err, &damage) {
-				t.Fatalf("error %v is not a *DamageError", err)
-			}
-			return
-		}
-		if _, err := s.Commit(t.Context(), store.Put("new", []byte("1"), store.Any())); err != nil {
-			t.Errorf("Commit: %v", err)
-		}
-		if _, err := s.List(t.Context(), store.ListOptions{}); err != nil {
-			t.Errorf("List: %v", err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
+		openFlipped(t, image{"": files[""], ".log1": b}, ".log1", at, flip)
 	})
+}
+
+// openFlipped opens files, in one of which a byte is changed: that is refused as damage, or what opens works.
+func openFlipped(t *testing.T, files image, name string, at int, flip byte) {
+	t.Helper()
+	if b := bytes.Clone(files[name]); at >= 0 && at < len(b) {
+		b[at] ^= flip
+		files[name] = b
+	}
+	p := filepath.Join(t.TempDir(), "f")
+	files.write(t, p)
+	s, err := Open(p, Options{})
+	var damage *DamageError
+	if err != nil {
+		if !errors.As(err, &damage) {
+			t.Fatalf("error %v is not a *DamageError", err)
+		}
+		return
+	}
+	if _, err := s.Commit(t.Context(), store.Put("new", []byte("1"), store.Any())); err != nil {
+		t.Errorf("Commit: %v", err)
+	}
+	if _, err := s.List(t.Context(), store.ListOptions{}); err != nil {
+		t.Errorf("List: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
 }

@@ -20,6 +20,7 @@ type wal struct {
 
 	current segment
 	tail    int64 // where the next frame goes
+	markBuf []byte
 	// dead is why nothing may be appended to the current segment any more: after a write or sync has failed
 	// nobody knows what of it is on disk, whatever a later sync says.
 	dead error
@@ -130,7 +131,16 @@ func (l *wal) append(fr *frame, b []byte) (maybe bool, err error) {
 	}
 	l.tail += int64(len(b))
 	l.sizes[i] = max(l.sizes[i], l.tail)
+	l.mark(fr.last)
 	return false, nil
+}
+
+// mark writes behind the last frame, which leads to revision last, that it is durable. Without the mark, damage to that
+// frame would not be noticed; that is all that an error means.
+func (l *wal) mark(last int64) {
+	f := frame{kind: frameMark, base: last, last: last, floor: 1}
+	l.markBuf = f.end(f.begin(l.markBuf[:0]), l.current.seed())
+	_, _ = l.file().WriteAt(l.markBuf, l.tail)
 }
 
 // noRoom says that a write had no effect but for what it says it wrote.

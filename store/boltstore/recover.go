@@ -137,6 +137,7 @@ func (r *recovery) newest(g *recovered) error {
 	if err := syncData(f); err != nil {
 		return fmt.Errorf("boltstore: %w", err)
 	}
+	l.mark(r.v.rev)
 	return nil
 }
 
