@@ -105,7 +105,7 @@ func (s *Server) groups() ([]kind.Group, error) {
 		Virtuals: map[string][]*kind.Virtual{"": {s.tokens.Virtual()}}, Clock: s.opts.Clock,
 	}
 	if s.rbac != nil {
-		o.Rules, o.Policy = nodeAndRBAC{s.node, s.rbac}, s.rbac
+		o.Rules, o.Policy = s.policy, s.rbac
 	}
 	groups, err := DefaultGroups(o)
 	if err != nil {

@@ -99,23 +99,6 @@ func (r *reader) List(ctx context.Context, list client.ObjectList, opts ...clien
 	return meta.SetList(list, items)
 }
 
-// fresh is a reader that has everything that was committed before it is asked, also by other servers of the store.
-type fresh struct{ *reader }
-
-func (r fresh) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	if err := r.core.Load().Sync(ctx); err != nil {
-		return err
-	}
-	return r.reader.Get(ctx, key, obj, opts...)
-}
-
-func (r fresh) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	if err := r.core.Load().Sync(ctx); err != nil {
-		return err
-	}
-	return r.reader.List(ctx, list, opts...)
-}
-
 func assign(dst, src client.Object) error {
 	d, s := reflect.ValueOf(dst), reflect.ValueOf(src)
 	if d.Type() != s.Type() {

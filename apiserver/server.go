@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -45,6 +43,8 @@ type Server struct {
 	authorizer         authorizer.Authorizer
 	rbac               *rbac.Authorizer // nil if Options has another authorizer, as is node
 	node               *node.Authorizer
+	policy             nodeAndRBAC
+	policyCache        *inproc.Cache // tells both
 	core               *core.Core
 	connector          *connect.Connector
 	handler            *httpapi.Handler
@@ -101,10 +101,11 @@ func (s *Server) initAuthorization() (err error) {
 	if s.rbac, err = rbac.New(rbac.Options{Logger: s.opts.Logger.WithName("rbac")}); err != nil {
 		return err
 	}
-	if s.node, err = node.New(node.Options{Reader: fresh{s.reader}}); err != nil {
+	if s.node, err = node.New(node.Options{Logger: s.opts.Logger.WithName("node-authorizer")}); err != nil {
 		return err
 	}
-	s.authorizer = privileged{nodeAndRBAC{s.node, s.rbac}}
+	s.policy = nodeAndRBAC{s.node, s.rbac, newCatchUp(s.policyIsCurrent, s.opts.Logger.WithName("authorizer"))}
+	s.authorizer = privileged{s.policy}
 	return nil
 }
 
@@ -126,6 +127,7 @@ func (s *Server) initCore() error {
 	}
 	s.reader.core.Store(s.core)
 	s.self.Client = s.Client(self)
+	s.policyCache = s.cache(self)
 	return nil
 }
 
@@ -232,14 +234,21 @@ func (s *Server) followPolicy(ctx context.Context) error {
 	if err := s.core.WaitReady(ctx); err != nil {
 		return err
 	}
-	c := s.Cache(self)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.Start(ctx) })
-	group.Go(func() error { return s.rbac.Run(ctx, c) })
-	if s.serves(&corev1.Pod{}) && s.serves(&corev1.PersistentVolume{}) && s.serves(&storagev1.VolumeAttachment{}) {
-		group.Go(func() error { return s.node.Run(ctx, c) })
-	}
+	group.Go(func() error { return s.policyCache.Start(ctx) })
+	group.Go(func() error { return s.rbac.Run(ctx, s.policyCache) })
+	group.Go(func() error { return s.node.Run(ctx, s.policyCache) })
 	return group.Wait()
+}
+
+// policyIsCurrent blocks until the authorizers know everything that was committed before the call, also by other servers of the store.
+func (s *Server) policyIsCurrent(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{s.core.Sync, s.rbac.WaitReady, s.node.WaitReady, s.policyCache.Flush} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ready is closed when the server has loaded the store, made what a cluster begins with, and listens.
@@ -296,7 +305,9 @@ func (s *Server) Client(u user.Info) client.WithWatch {
 
 // Cache returns a cache for components of this process, which reads as u. Its informers hand out the server's own objects, which must not
 // be modified. The caller starts it.
-func (s *Server) Cache(u user.Info) cache.Cache {
+func (s *Server) Cache(u user.Info) cache.Cache { return s.cache(u) }
+
+func (s *Server) cache(u user.Info) *inproc.Cache {
 	return inproc.NewCache(s.core, u, inproc.CacheOptions{Clock: s.opts.Clock, Logger: s.opts.Logger.WithName("cache")})
 }
 

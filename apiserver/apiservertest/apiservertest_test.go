@@ -22,10 +22,7 @@ func TestAnswers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for watches to end")
 	}
-	apiservertest.Run(t, serve(t), apiservertest.Options{
-		Differences: known(),
-		Settle:      200 * time.Millisecond, // authorization follows informers
-	})
+	apiservertest.Run(t, serve(t), apiservertest.Options{Differences: known()})
 }
 
 func serve(t *testing.T) apiservertest.Server {

@@ -55,13 +55,12 @@ func newGraph() graph {
 	}
 }
 
-// set returns what a pod bound to a node uses.
-func (g *graph) set(obj client.Object) []ref {
+func (g *graph) set(obj client.Object) {
 	g.remove(obj)
 	switch o := obj.(type) {
 	case *corev1.Pod:
 		if o.Spec.NodeName == "" {
-			return nil
+			return
 		}
 		u := usage{o.Spec.NodeName, uses(o)}
 		for _, r := range u.uses {
@@ -71,10 +70,9 @@ func (g *graph) set(obj client.Object) []ref {
 			g.users[r][u.node]++
 		}
 		g.pods[ref{pods, o.Namespace, o.Name}] = u
-		return u.uses
 	case *corev1.PersistentVolume:
 		if o.Spec.ClaimRef == nil {
-			return nil
+			return
 		}
 		v := volume{claim: ref{claims, o.Spec.ClaimRef.Namespace, o.Spec.ClaimRef.Name}, secrets: volumeSecrets(o)}
 		for _, s := range v.secrets {
@@ -87,7 +85,6 @@ func (g *graph) set(obj client.Object) []ref {
 	case *storagev1.VolumeAttachment:
 		g.attachments[o.Name] = o.Spec.NodeName
 	}
-	return nil
 }
 
 func (g *graph) remove(obj client.Object) {

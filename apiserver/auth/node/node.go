@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -15,10 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/keelson/keelson/apiserver/auth/internal/follow"
 	"github.com/keelson/keelson/apiserver/auth/rbac"
 )
 
@@ -29,11 +30,8 @@ const userPrefix = "system:node:"
 type Options struct {
 	// Rules are what every node may do, as far as it is not decided by object. Default: rbac.NodeRules.
 	Rules []rbacv1.PolicyRule
-	// Kinds are those that Run follows, where not all are served. Default: Pods, PersistentVolumes and VolumeAttachments.
-	Kinds []client.Object
-	// Reader, if not nil, is asked before something is refused that the informers may only not have told of yet. It lists Pods by the field
-	// spec.nodeName; what it returns is not modified.
-	Reader client.Reader
+	// Logger gets what goes wrong while objects are followed. The zero value discards.
+	Logger logr.Logger
 }
 
 // Authorizer decides what nodes may do. Its methods may be called from any goroutine.
@@ -42,8 +40,9 @@ type Authorizer struct {
 	rules *rbac.Rules
 	mu    sync.RWMutex
 	graph graph
-	once  sync.Once
-	ready chan struct{}
+
+	readyOnce sync.Once
+	ready     chan struct{}
 }
 
 var (
@@ -56,45 +55,19 @@ func New(o Options) (*Authorizer, error) {
 	if o.Rules == nil {
 		o.Rules = rbac.NodeRules()
 	}
-	if o.Kinds == nil {
-		o.Kinds = []client.Object{&corev1.Pod{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{}}
+	if o.Logger.GetSink() == nil {
+		o.Logger = logr.Discard()
 	}
 	return &Authorizer{opts: o, rules: rbac.NewRules(o.Rules), graph: newGraph(), ready: make(chan struct{})}, nil
 }
 
-// Run follows the objects of informers until ctx ends. It does not start the cache.
+// Run follows the Pods, PersistentVolumes and VolumeAttachments of informers, as far as they are served, until ctx ends. It does not start
+// the cache.
 func (a *Authorizer) Run(ctx context.Context, informers cache.Informers) error {
-	handler := toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { a.event(obj, false) }, UpdateFunc: func(_, obj any) { a.event(obj, false) }, DeleteFunc: func(obj any) { a.event(obj, true) },
+	kinds := []client.Object{&corev1.Pod{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{}}
+	if err := follow.Run(ctx, informers, kinds, a, a.opts.Logger, func() { a.readyOnce.Do(func() { close(a.ready) }) }); err != nil {
+		return fmt.Errorf("node: %w", err)
 	}
-	var stop []func() error
-	defer func() {
-		for _, f := range stop {
-			_ = f() // the informer has stopped already: nothing to remove from
-		}
-	}()
-	var synced []toolscache.DoneChecker
-	for _, obj := range a.opts.Kinds {
-		informer, err := informers.GetInformer(ctx, obj)
-		if err != nil {
-			return fmt.Errorf("node: informer of %T: %w", obj, err)
-		}
-		handle, err := informer.AddEventHandler(handler)
-		if err != nil {
-			return fmt.Errorf("node: handler of %T: %w", obj, err)
-		}
-		stop = append(stop, func() error { return informer.RemoveEventHandler(handle) })
-		synced = append(synced, handle.HasSyncedChecker())
-	}
-	for _, s := range synced {
-		select {
-		case <-s.Done():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	a.once.Do(func() { close(a.ready) })
-	<-ctx.Done()
 	return nil
 }
 
@@ -105,20 +78,6 @@ func (a *Authorizer) WaitReady(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-func (a *Authorizer) event(obj any, deleted bool) {
-	if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = tombstone.Obj
-	}
-	o, ok := obj.(client.Object)
-	switch {
-	case !ok:
-	case deleted:
-		a.Delete(o)
-	default:
-		a.Set(o)
 	}
 }
 
@@ -148,7 +107,7 @@ func nodeOf(u user.Info) (name string, ok bool) {
 const allow, noOpinion = authorizer.DecisionAllow, authorizer.DecisionNoOpinion
 
 // Authorize implements authorizer.Authorizer. It allows or has no opinion; the reasons are those of kube-apiserver.
-func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	node, ok := nodeOf(attrs.GetUser())
 	switch {
 	case !ok:
@@ -160,7 +119,7 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 		if f := byResource[schema.GroupResource{Group: attrs.GetAPIGroup(), Resource: attrs.GetResource()}]; f != nil {
 			k, reason := f(node, attrs)
 			if k != unrelated {
-				return a.related(ctx, node, k, attrs)
+				return a.related(node, k, attrs)
 			}
 			if reason != yes {
 				return noOpinion, strings.TrimPrefix(reason, noReason), nil
@@ -175,22 +134,17 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 }
 
 // related allows if the node has to do with the object asked for.
-func (a *Authorizer) related(ctx context.Context, node string, k kind, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+func (a *Authorizer) related(node string, k kind, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	if attrs.GetName() == "" {
 		return noOpinion, "No Object name found", nil
 	}
 	r := ref{k, attrs.GetNamespace(), attrs.GetName()}
 	a.mu.RLock()
-	ok := a.graph.related(node, r)
-	a.mu.RUnlock()
-	var err error
-	if !ok {
-		ok, err = a.lookup(ctx, node, r)
-	}
-	if ok {
+	defer a.mu.RUnlock()
+	if a.graph.related(node, r) {
 		return allow, "", nil
 	}
-	return noOpinion, fmt.Sprintf("no relationship found between node '%s' and this object", node), err
+	return noOpinion, fmt.Sprintf("no relationship found between node '%s' and this object", node), nil
 }
 
 // ConditionsAwareAuthorize implements authorizer.Authorizer; decisions carry no conditions.

@@ -12,9 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/keelson/keelson/apiserver/auth/internal/follow"
 )
 
 // Options of an Authorizer; the zero value is usable.
@@ -77,46 +78,9 @@ func New(opts Options) (*Authorizer, error) {
 // Run follows the policy objects of informers until ctx ends. It does not start the cache.
 func (a *Authorizer) Run(ctx context.Context, informers cache.Informers) error {
 	kinds := []client.Object{&rbacv1.ClusterRole{}, &rbacv1.ClusterRoleBinding{}, &rbacv1.Role{}, &rbacv1.RoleBinding{}}
-	handler := toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { a.event(obj, false) },
-		UpdateFunc: func(_, obj any) { a.event(obj, false) },
-		DeleteFunc: func(obj any) { a.event(obj, true) },
+	if err := follow.Run(ctx, informers, kinds, a, a.opts.Logger, func() { a.readyOnce.Do(func() { close(a.ready) }) }); err != nil {
+		return fmt.Errorf("rbac: %w", err)
 	}
-	type registration struct {
-		informer cache.Informer
-		handle   toolscache.ResourceEventHandlerRegistration
-	}
-	var registered []registration
-	defer func() {
-		for _, r := range registered {
-			if err := r.informer.RemoveEventHandler(r.handle); err != nil {
-				a.opts.Logger.Error(err, "Removing the handler of policy objects")
-			}
-		}
-	}()
-	var synced []toolscache.DoneChecker
-	for _, kind := range kinds {
-		informer, err := informers.GetInformer(ctx, kind)
-		if err != nil {
-			return fmt.Errorf("rbac: informer of %T: %w", kind, err)
-		}
-		handle, err := informer.AddEventHandler(handler)
-		if err != nil {
-			return fmt.Errorf("rbac: handler of %T: %w", kind, err)
-		}
-		registered = append(registered, registration{informer, handle})
-		synced = append(synced, handle.HasSyncedChecker())
-	}
-	// Not WaitForCacheSync, whose polling would be most of the time that a server takes to be ready.
-	for _, s := range synced {
-		select {
-		case <-s.Done():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	a.readyOnce.Do(func() { close(a.ready) })
-	<-ctx.Done()
 	return nil
 }
 
@@ -127,21 +91,6 @@ func (a *Authorizer) WaitReady(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-func (a *Authorizer) event(obj any, deleted bool) {
-	if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = tombstone.Obj
-	}
-	o, ok := obj.(client.Object)
-	if !ok {
-		return
-	}
-	if deleted {
-		a.Delete(o)
-	} else {
-		a.Set(o)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/keelson/keelson/apiserver/internal/core"
+	"github.com/keelson/keelson/apiserver/internal/objectcache"
 )
 
 // CacheOptions configures a Cache.
@@ -168,6 +169,38 @@ func (c *Cache) WaitForCacheSync(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// Flush blocks until the handlers of all informers have been called for everything that the core's cache had when Flush was called. It must
+// not be called by a handler. Errors: the context's, objectcache.ErrStopped.
+func (c *Cache) Flush(ctx context.Context) error {
+	c.mu.Lock()
+	var handlers []*registration
+	for _, i := range c.informers {
+		handlers = append(handlers, i.registrations()...)
+	}
+	c.mu.Unlock()
+	flushed := make([]chan struct{}, len(handlers))
+	for n, h := range handlers {
+		flushed[n] = make(chan struct{})
+		select {
+		case h.flush <- flushed[n]:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.core.Stopped():
+			return objectcache.ErrStopped
+		}
+	}
+	for _, done := range flushed {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.core.Stopped():
+			return objectcache.ErrStopped
+		}
+	}
+	return nil
 }
 
 // informer returns the informer of a kind in a form, made if need be.

@@ -18,8 +18,10 @@ type registration struct {
 	handler  toolscache.ResourceEventHandler
 	resync   time.Duration
 	synced   chan struct{}
-	ctx      context.Context
-	cancel   context.CancelFunc
+	// flush gets channels to close once the handler has been called for everything that there was.
+	flush  chan chan<- struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 var _ toolscache.ResourceEventHandlerRegistration = (*registration)(nil)
@@ -55,6 +57,7 @@ func (r *registration) run(ctx context.Context) {
 		defer timer.Stop()
 		due = timer.C()
 	}
+	var flushing []chan<- struct{}
 	for {
 		events, rev, wake, err := cursor.Poll(eventBatch)
 		if err != nil {
@@ -72,8 +75,14 @@ func (r *registration) run(ctx context.Context) {
 			continue
 		}
 		seen = max(seen, rev)
+		for _, done := range flushing {
+			close(done)
+		}
+		flushing = nil
 		select {
 		case <-wake:
+		case done := <-r.flush:
+			flushing = append(flushing, done)
 		case <-due:
 			timer.Reset(r.resync)
 			r.again(ctx, seen)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,6 +108,12 @@ func (i *informer) authorize(ctx context.Context) bool {
 	}
 }
 
+func (i *informer) registrations() []*registration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Collect(maps.Keys(i.handlers))
+}
+
 // stop is called with the cache's lock held.
 func (i *informer) stop() {
 	i.mu.Lock()
@@ -172,7 +179,7 @@ func (i *informer) AddEventHandlerWithResyncPeriod(h toolscache.ResourceEventHan
 
 // AddEventHandlerWithOptions implements cache.Informer.
 func (i *informer) AddEventHandlerWithOptions(h toolscache.ResourceEventHandler, o toolscache.HandlerOptions) (toolscache.ResourceEventHandlerRegistration, error) {
-	r := &registration{informer: i, handler: h, synced: make(chan struct{})}
+	r := &registration{informer: i, handler: h, synced: make(chan struct{}), flush: make(chan chan<- struct{})}
 	if o.ResyncPeriod != nil {
 		r.resync = *o.ResyncPeriod
 	}

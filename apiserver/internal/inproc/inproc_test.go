@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -453,5 +454,43 @@ func TestSelection(t *testing.T) {
 	}
 	if _, err := inproc.FromOptions(cache.Options{DefaultNamespaces: map[string]cache.Config{"x": {}}}); err == nil {
 		t.Error("namespaces were accepted")
+	}
+}
+
+// Flush returns when handlers, slow ones too, have seen what was there.
+func TestFlush(t *testing.T) {
+	c := coretest.Start(t, core.Options{})
+	ca := startCache(t, c, inproc.CacheOptions{})
+	i, err := ca.GetInformer(t.Context(), &corev1.Pod{})
+	must(t, err)
+	var seen atomic.Int32
+	_, err = i.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: func(any) {
+		time.Sleep(50 * time.Microsecond) // behind the writer
+		seen.Add(1)
+	}})
+	must(t, err)
+	cl := newClient(t, c)
+	for n := range int32(300) {
+		must(t, cl.Create(t.Context(), pod("ns", fmt.Sprintf("p%d", n), "")))
+		if n%7 == 0 {
+			must(t, ca.Flush(t.Context()))
+			if got := seen.Load(); got != n+1 {
+				t.Fatalf("the handler has seen %d of %d", got, n+1)
+			}
+		}
+	}
+
+	blocked, unblock := make(chan struct{}), make(chan struct{})
+	defer close(unblock)
+	i, err = ca.GetInformer(t.Context(), &corev1.ConfigMap{})
+	must(t, err)
+	_, err = i.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: func(any) { close(blocked); <-unblock }})
+	must(t, err)
+	must(t, cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}))
+	<-blocked
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := ca.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a handler that is stuck: %v", err)
 	}
 }
