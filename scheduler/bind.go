@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -55,17 +54,9 @@ func (s *Scheduler) bind(ctx context.Context, p *placed) error {
 			return nil
 		}
 	}
-	obj := p.pod.Object
 	tctx, cancel := context.WithTimeout(ctx, s.opts.BindTimeout)
 	defer cancel()
-	err := s.client.SubResource("binding").Create(tctx, obj.DeepCopy(), &corev1.Binding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID},
-		Target:     corev1.ObjectReference{Kind: "Node", Name: p.node},
-	})
-	if err != nil {
-		return fmt.Errorf("binding rejected: %w", err)
-	}
-	return nil
+	return bindOne(tctx, s.client, p)
 }
 
 // bound tells of a pod that was bound. One whose binding failed gives its place back and is tried again.

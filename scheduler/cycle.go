@@ -16,6 +16,7 @@ type cycle struct {
 	reports chan<- report
 	// binders has room for as many as may bind at once.
 	binders chan struct{}
+	batches *batches
 }
 
 // placed is a pod on its way to be bound.
@@ -100,26 +101,31 @@ func (c *cycle) carryOut(o *outcome) bool {
 func (c *cycle) bind(p placed) bool {
 	if c.s.slow(&p) {
 		c.wg.Go(func() {
-			err := c.s.preBind(c.ctx, &p)
-			if err == nil && !c.seat() {
-				return
+			if err := c.s.preBind(c.ctx, &p); err != nil {
+				c.s.bound(c.ctx, &p, err)
+			} else if c.seat() {
+				c.bindSeated(&p)
 			}
-			if err == nil {
-				defer func() { <-c.binders }()
-				err = c.s.bind(c.ctx, &p)
-			}
-			c.s.bound(c.ctx, &p, err)
 		})
 		return true
 	}
 	if !c.seat() {
 		return false
 	}
+	c.bindSeated(&p)
+	return true
+}
+
+// bindSeated binds a pod that has a seat, and tells of it.
+func (c *cycle) bindSeated(p *placed) {
+	if c.batches.takes(p) {
+		c.batches.add(p)
+		return
+	}
 	c.wg.Go(func() {
 		defer func() { <-c.binders }()
-		c.s.bound(c.ctx, &p, c.s.bind(c.ctx, &p))
+		c.s.bound(c.ctx, p, c.s.bind(c.ctx, p))
 	})
-	return true
 }
 
 func (c *cycle) seat() bool {

@@ -103,6 +103,14 @@ func (o *outside) closeIdle() {
 	}
 }
 
+// binds reports whether an extender may bind the pod.
+func (o *outside) binds(pod *Pod) bool {
+	return slices.ContainsFunc(o.extenders, func(x Extender) bool {
+		_, ok := x.(Binder)
+		return ok && x.Interested(pod.Object)
+	})
+}
+
 // bind lets an extender bind the pod.
 func (o *outside) bind(ctx context.Context, p *placed) (handled bool, err error) {
 	for _, x := range o.extenders {

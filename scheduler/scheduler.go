@@ -72,7 +72,7 @@ type Scheduler struct {
 	volumesWaited chan struct{}
 }
 
-// New returns a scheduler that reads from cc, which the caller starts, and binds through c.
+// New returns a scheduler that reads from cc, which the caller starts, and binds through c, in batches if it is a BatchBinder.
 func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	if c == nil || cc == nil {
 		return nil, errors.New("scheduler: want a client and a cache")
@@ -190,6 +190,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		})
 	}
 	c := cycle{s: s, ctx: ctx, wg: &wg, reports: reports, binders: make(chan struct{}, s.opts.Binders)}
+	c.batches = newBatches(&c)
 	c.run()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,13 +34,57 @@ type cluster struct {
 	scheduler *scheduler.Scheduler
 	// refuse makes that many bindings fail.
 	refuse atomic.Int32
+	// single hides that the client can bind pods in batches; answer, if not nil, is what answers a batch; sizes are those of batches, 1 for a single binding.
+	single bool
+	answer func(ctx context.Context, bindings []corev1.Binding) []error
+	mu     sync.Mutex
+	sizes  []int
 }
+
+// batching is the scheduler's client, which binds in batches as that of the server does.
+type batching struct {
+	client.Client
+	k    *cluster
+	next scheduler.BatchBinder
+}
+
+func (b batching) BindPods(ctx context.Context, bindings []corev1.Binding) []error {
+	b.k.sized(len(bindings))
+	if b.k.answer != nil {
+		return b.k.answer(ctx, bindings)
+	}
+	out := make([]error, len(bindings))
+	for i := range bindings {
+		if b.k.refuse.Add(-1) >= 0 {
+			out[i] = errRefused
+		} else {
+			out[i] = b.next.BindPods(ctx, bindings[i:i+1])[0]
+		}
+	}
+	return out
+}
+
+func (k *cluster) sized(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sizes = append(k.sizes, n)
+}
+
+var errRefused = errors.New("refused by the test")
 
 func newCluster(t *testing.T) *cluster {
 	return newClusterWith(t, scheduler.Options{Profile: plugins.Default()})
 }
 
 func newClusterWith(t *testing.T, opts scheduler.Options) *cluster {
+	t.Helper()
+	k := &cluster{T: t}
+	k.start(opts)
+	return k
+}
+
+func (k *cluster) start(opts scheduler.Options) {
+	t := k.T
 	t.Helper()
 	st, err := memstore.New(memstore.Options{})
 	if err != nil {
@@ -70,16 +115,21 @@ func newClusterWith(t *testing.T, opts scheduler.Options) *cluster {
 	if err := srv.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	k := &cluster{T: t, client: srv.Client(apiserver.Admin), server: srv, admin: apiserver.Admin}
+	k.client, k.server, k.admin = srv.Client(apiserver.Admin), srv, apiserver.Admin
 	me := &user.DefaultInfo{Name: "system:kube-scheduler", Groups: []string{user.AllAuthenticated}}
-	c := interceptor.NewClient(srv.Client(me), interceptor.Funcs{
+	own := srv.Client(me)
+	var c client.Client = interceptor.NewClient(own, interceptor.Funcs{
 		SubResourceCreate: func(ctx context.Context, c client.Client, sub string, obj, body client.Object, opts ...client.SubResourceCreateOption) error {
+			k.sized(1)
 			if k.refuse.Add(-1) >= 0 {
-				return errors.New("refused by the test")
+				return errRefused
 			}
 			return c.SubResource(sub).Create(ctx, obj, body, opts...)
 		},
 	})
+	if !k.single {
+		c = batching{c, k, own.(scheduler.BatchBinder)}
+	}
 	cache := srv.Cache(me)
 	s, err := scheduler.New(c, cache, opts)
 	if err != nil {
@@ -89,7 +139,6 @@ func newClusterWith(t *testing.T, opts scheduler.Options) *cluster {
 	running = 3
 	go func() { ended <- cache.Start(ctx) }()
 	go func() { ended <- s.Run(ctx) }()
-	return k
 }
 
 func (k *cluster) must(err error) {

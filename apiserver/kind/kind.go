@@ -160,6 +160,14 @@ type Virtual struct {
 	// Create answers a POST. name is the parent's name for a subresource. The returned object, of the type
 	// of GVK or a *metav1.Status, is sent with status 201.
 	Create func(ctx context.Context, namespace, name string, obj client.Object, dryRun bool) (runtime.Object, error)
+	// CreateEach, if not nil, is Create of several in this order, with an error or nil for each, where nobody wants the answers.
+	CreateEach func(ctx context.Context, creations []Creation, dryRun bool) []error
+}
+
+// Creation is one of Virtual.CreateEach.
+type Creation struct {
+	Namespace, Name string
+	Object          client.Object
 }
 
 // Group is what a package of kinds exports: one API group's declarations.

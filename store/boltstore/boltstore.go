@@ -84,8 +84,9 @@ type view struct {
 type tree = cowtree.Tree[ref]
 
 var (
-	_ store.Store    = (*Store)(nil)
-	_ store.Advancer = (*Store)(nil)
+	_ store.Store         = (*Store)(nil)
+	_ store.Advancer      = (*Store)(nil)
+	_ store.EachCommitter = (*Store)(nil)
 )
 
 // errMissing says that a record is not there, because it was compacted or the file is damaged.

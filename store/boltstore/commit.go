@@ -63,8 +63,44 @@ func (e *encoded) size() int64 { return int64(len(e.key) + len(e.val) + recordKe
 
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
-	if err := store.CheckOps(ops); err != nil {
+	r, err := s.request(ops)
+	if err != nil {
 		return 0, err
+	}
+	return s.submit(ctx, r)
+}
+
+// CommitEach implements store.EachCommitter: what is queued together is made durable together.
+func (s *Store) CommitEach(ctx context.Context, commits [][]store.Op) []store.CommitResult {
+	out := make([]store.CommitResult, len(commits))
+	reqs := make([]*request, len(commits))
+	queue := make([]*request, 0, len(commits))
+	for i, ops := range commits {
+		if reqs[i], out[i].Err = s.request(ops); reqs[i] != nil {
+			queue = append(queue, reqs[i])
+		}
+	}
+	err := s.begin(ctx)
+	if err == nil {
+		defer s.calls.Done()
+		s.enqueue(queue...)
+	}
+	for i, r := range reqs {
+		switch {
+		case r == nil:
+		case err != nil:
+			out[i].Err = err
+		default:
+			out[i].Revision, out[i].Err = s.answer(ctx, r)
+		}
+	}
+	return out
+}
+
+// request is that of a commit.
+func (s *Store) request(ops []store.Op) (*request, error) {
+	if err := store.CheckOps(ops); err != nil {
+		return nil, err
 	}
 	r := &request{ops: ops, relaxed: len(ops) > 0 && len(s.opts.RelaxedPrefixes) > 0}
 	for i := range ops {
@@ -72,9 +108,9 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 		r.relaxed = r.relaxed && s.opts.relaxed(ops[i].Key)
 	}
 	if r.bytes+len(ops)*recordMax > maxCommitBytes {
-		return 0, fmt.Errorf("%w: a commit of %d bytes, at most %d are possible", store.ErrInvalid, r.bytes, maxCommitBytes)
+		return nil, fmt.Errorf("%w: a commit of %d bytes, at most %d are possible", store.ErrInvalid, r.bytes, maxCommitBytes)
 	}
-	return s.submit(ctx, r)
+	return r, nil
 }
 
 // Compact implements store.Store. The space is freed in the background.
@@ -97,12 +133,27 @@ func (s *Store) submit(ctx context.Context, r *request) (int64, error) {
 		return 0, err
 	}
 	defer s.calls.Done()
-	r.done = make(chan result, 1)
+	s.enqueue(r)
+	return s.answer(ctx, r)
+}
+
+// enqueue hands requests to the goroutine that writes.
+func (s *Store) enqueue(reqs ...*request) {
+	if len(reqs) == 0 {
+		return
+	}
+	for _, r := range reqs {
+		r.done = make(chan result, 1)
+	}
 	s.mu.Lock()
-	s.queue = append(s.queue, r)
+	s.queue = append(s.queue, reqs...)
 	s.start()
 	s.mu.Unlock()
 	s.kick()
+}
+
+// answer waits for a request's, or takes the request back when ctx ends.
+func (s *Store) answer(ctx context.Context, r *request) (int64, error) {
 	select {
 	case res := <-r.done:
 		return res.rev, res.err

@@ -71,8 +71,9 @@ type oldTree struct {
 }
 
 var (
-	_ store.Store    = (*Store)(nil)
-	_ store.Advancer = (*Store)(nil)
+	_ store.Store         = (*Store)(nil)
+	_ store.Advancer      = (*Store)(nil)
+	_ store.EachCommitter = (*Store)(nil)
 )
 
 // New returns an empty store at revision 1.
@@ -234,6 +235,15 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 	s.view.Store(next)
 	s.hub.Published()
 	return rev, nil
+}
+
+// CommitEach implements store.EachCommitter.
+func (s *Store) CommitEach(ctx context.Context, commits [][]store.Op) []store.CommitResult {
+	out := make([]store.CommitResult, len(commits))
+	for i, ops := range commits {
+		out[i].Revision, out[i].Err = s.Commit(ctx, ops...)
+	}
+	return out
 }
 
 // trim raises the floor of the view to be published to what the options allow.

@@ -21,6 +21,14 @@ type broken struct {
 	commit func(*memstore.Store, context.Context, []store.Op) (int64, error)
 	watch  func(*memstore.Store, context.Context, store.WatchOptions) (store.Watcher, error)
 	rev    func(*memstore.Store, context.Context) (int64, int64, error)
+	each   func(*memstore.Store, context.Context, [][]store.Op) []store.CommitResult
+}
+
+func (b *broken) CommitEach(ctx context.Context, commits [][]store.Op) []store.CommitResult {
+	if b.each == nil {
+		return b.Store.CommitEach(ctx, commits)
+	}
+	return b.each(b.Store, ctx, commits)
 }
 
 func (b *broken) Get(ctx context.Context, key string, rev int64) (store.GetResult, error) {
@@ -120,6 +128,33 @@ func TestBrokenStoresFail(t *testing.T) {
 				return b
 			}),
 			fails: []string{"Watch/Events", "Watch/AfterRevision", "Watch/Complete", "Watch/SlowWatcher", "Random/2"},
+		},
+		{
+			name: "makes one commit of several",
+			make: func() *broken {
+				return &broken{each: func(s *memstore.Store, ctx context.Context, commits [][]store.Op) []store.CommitResult {
+					rev, err := s.Commit(ctx, slices.Concat(commits...)...)
+					return slices.Repeat([]store.CommitResult{{Revision: rev, Err: err}}, len(commits))
+				}}
+			},
+			fails: []string{"Commit/Each"},
+		},
+		{
+			name: "gives up the commits after one that fails",
+			make: func() *broken {
+				return &broken{each: func(s *memstore.Store, ctx context.Context, commits [][]store.Op) []store.CommitResult {
+					out := make([]store.CommitResult, len(commits))
+					for i, ops := range commits {
+						if i > 0 && out[i-1].Err != nil {
+							out[i].Err = out[i-1].Err
+							continue
+						}
+						out[i].Revision, out[i].Err = s.Commit(ctx, ops...)
+					}
+					return out
+				}}
+			},
+			fails: []string{"Commit/Each"},
 		},
 		{
 			name: "drops delete events",

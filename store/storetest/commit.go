@@ -21,6 +21,9 @@ func commitChecks() []check {
 		{name: "Commit/Recreate", run: recreate},
 		{name: "Commit/Large", run: large},
 		{name: "Commit/CompareAndSwap", run: compareAndSwap},
+		{name: "Commit/Each", run: commitEach},
+		{name: "Commit/EachRaces", run: commitEachRaces},
+		{name: "Commit/EachCancelled", run: commitEachCancelled},
 	}
 }
 

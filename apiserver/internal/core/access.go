@@ -66,7 +66,37 @@ func (a access) List(ctx context.Context, gvk schema.GroupVersionKind, namespace
 	return out, nil
 }
 
+func (a access) Cached(gvk schema.GroupVersionKind, namespace, name string) client.Object {
+	r, ok := a.c.byGVK[gvk]
+	if !ok {
+		return nil
+	}
+	if !r.Namespaced {
+		namespace = ""
+	}
+	key, err := Target{Resource: r.stored.hub, Namespace: namespace, Name: name}.key()
+	if err != nil {
+		return nil
+	}
+	if o := r.stored.cache.Get(key); o != nil {
+		return o.Object()
+	}
+	return nil
+}
+
 func (a access) Update(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, dryRun bool, change func(client.Object) error) (client.Object, error) {
+	m, err := a.mutation(ctx, gvk, namespace, name, dryRun, change)
+	if err != nil {
+		return nil, err
+	}
+	o, _, err := a.c.mutate(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return o.Object(), nil
+}
+
+func (a access) mutation(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, dryRun bool, change func(client.Object) error) (*mutation, error) {
 	t, err := a.target(ctx, gvk, namespace, name)
 	if err != nil {
 		return nil, err
@@ -85,11 +115,17 @@ func (a access) Update(ctx context.Context, gvk schema.GroupVersionKind, namespa
 		obj := cur.Object().DeepCopyObject().(client.Object)
 		return obj, change(obj)
 	}
-	o, _, err := a.c.mutate(ctx, m)
-	if err != nil {
-		return nil, err
+	return m, nil
+}
+
+func (a access) UpdateEach(ctx context.Context, gvk schema.GroupVersionKind, dryRun bool, changes []kind.Change) []error {
+	errs := make([]error, len(changes))
+	ms := make([]*mutation, len(changes))
+	for i, ch := range changes {
+		ms[i], errs[i] = a.mutation(ctx, gvk, ch.Namespace, ch.Name, dryRun, ch.Apply)
 	}
-	return o.Object(), nil
+	a.c.mutateEach(ctx, ms, errs)
+	return errs
 }
 
 func (a access) Delete(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, opts metav1.DeleteOptions) error {

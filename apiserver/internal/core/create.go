@@ -205,20 +205,34 @@ func (c *Core) put(ctx context.Context, s *stored, key string, obj client.Object
 }
 
 func (c *Core) putEncoded(ctx context.Context, s *stored, key string, value []byte, cond store.Condition, claims ...store.Op) (*Object, error) {
+	w, err := c.write(s, key, value, cond, claims)
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.cache.Put(ctx, w)
+	return o, commitError(err)
+}
+
+// write is what is committed for a value.
+func (c *Core) write(s *stored, key string, value []byte, cond store.Condition, claims []store.Op) (w objectcache.Write, err error) {
 	if len(value) > c.opts.MaxObjectBytes {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", c.opts.MaxObjectBytes))
+		return w, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", c.opts.MaxObjectBytes))
 	}
 	// What is shared is what a reader of the store would see: whole seconds, no empty lists.
 	shared, err := s.codec.Decode(value)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return w, apierrors.NewInternalError(err)
 	}
-	o, err := c.cache.Put(ctx, s.cache, key, shared, value, cond, claims...)
+	return objectcache.Write{Resource: s.cache, Key: key, Object: shared, Value: value, If: cond, Extra: claims}, nil
+}
+
+// commitError leaves a lost race as it is and makes everything else an error of the API.
+func commitError(err error) error {
 	var lost *store.ConflictError
 	if err == nil || errors.As(err, &lost) {
-		return o, err
+		return err
 	}
-	return nil, storeError(err)
+	return storeError(err)
 }
 
 // managerOf names the field manager of a request.
@@ -246,6 +260,33 @@ func (c *Core) managerOf(ctx context.Context, name string) string {
 
 // createVirtual answers a creation that stores nothing itself.
 func (c *Core) createVirtual(ctx context.Context, t Target, obj client.Object, opts metav1.CreateOptions) (*Object, error) {
+	if t.Subresource != "" {
+		if err := c.Sync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	v, err := c.admitVirtual(ctx, t, obj, &opts)
+	if err != nil {
+		return nil, err
+	}
+	out, err := v.Create(kind.WithAccess(ctx, c.access), t.Namespace, t.Name, obj, isDryRun(opts.DryRun))
+	if err != nil {
+		return nil, err
+	}
+	if gvk := out.GetObjectKind().GroupVersionKind(); gvk.Empty() {
+		if gvks, _, err := c.scheme.ObjectKinds(out); err == nil && len(gvks) > 0 {
+			out.GetObjectKind().SetGroupVersionKind(gvks[0])
+		}
+	}
+	if st, ok := out.(*metav1.Status); ok {
+		st.GetObjectKind().SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Status"))
+		st.APIVersion = "v1"
+	}
+	return objectcache.Transient(out), nil
+}
+
+// admitVirtual finds what answers a creation, and readies the object for it.
+func (c *Core) admitVirtual(ctx context.Context, t Target, obj client.Object, opts *metav1.CreateOptions) (*kind.Virtual, error) {
 	v := t.Resource.Virtual
 	if t.Subresource != "" {
 		s, ok := t.Resource.Subresource(t.Subresource)
@@ -255,9 +296,6 @@ func (c *Core) createVirtual(ctx context.Context, t Target, obj client.Object, o
 		v = s.Virtual
 		key, err := t.key()
 		if err != nil {
-			return nil, err
-		}
-		if err := c.Sync(ctx); err != nil {
 			return nil, err
 		}
 		if t.Resource.stored.cache.Get(key) == nil {
@@ -273,26 +311,12 @@ func (c *Core) createVirtual(ctx context.Context, t Target, obj client.Object, o
 	if v.Default != nil {
 		v.Default(obj)
 	}
-	dry := isDryRun(opts.DryRun)
-	a := c.attributes(ctx, t, obj, nil, t.Name, admission.Create, &opts, dry)
+	a := c.attributes(ctx, t, obj, nil, t.Name, admission.Create, opts, isDryRun(opts.DryRun))
 	if err := c.admit(ctx, a); err != nil {
 		return nil, err
 	}
 	if err := c.validateAdmission(ctx, a); err != nil {
 		return nil, err
 	}
-	out, err := v.Create(kind.WithAccess(ctx, c.access), t.Namespace, t.Name, obj, dry)
-	if err != nil {
-		return nil, err
-	}
-	if gvk := out.GetObjectKind().GroupVersionKind(); gvk.Empty() {
-		if gvks, _, err := c.scheme.ObjectKinds(out); err == nil && len(gvks) > 0 {
-			out.GetObjectKind().SetGroupVersionKind(gvks[0])
-		}
-	}
-	if st, ok := out.(*metav1.Status); ok {
-		st.GetObjectKind().SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Status"))
-		st.APIVersion = "v1"
-	}
-	return objectcache.Transient(out), nil
+	return v, nil
 }

@@ -142,14 +142,18 @@ var errTryAgain = errors.New("core: somebody else was faster")
 // mutate tries until nobody else was faster. The first try trusts the cache without asking the store
 // whether it is up to date; a failure counts only if it is.
 func (c *Core) mutate(ctx context.Context, m *mutation) (*Object, bool, error) {
+	cur := m.t.Resource.stored.cache.Get(m.key)
+	res, created, err := c.try(ctx, m, cur)
+	if err != nil {
+		return c.retry(ctx, m, cur, err)
+	}
+	return res, created, nil
+}
+
+// retry goes on after a first try, from cur, that failed.
+func (c *Core) retry(ctx context.Context, m *mutation, cur *Object, err error) (*Object, bool, error) {
 	s := m.t.Resource.stored
-	fresh := false
-	for {
-		cur := s.cache.Get(m.key)
-		res, created, err := c.try(ctx, m, cur)
-		if err == nil {
-			return res, created, nil
-		}
+	for fresh := false; ; fresh = true {
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err()
 		}
@@ -160,34 +164,58 @@ func (c *Core) mutate(ctx context.Context, m *mutation) (*Object, bool, error) {
 		if serr := c.Sync(ctx); serr != nil {
 			return nil, false, serr
 		}
-		if !again && s.cache.Get(m.key) == cur {
+		now := s.cache.Get(m.key)
+		if !again && now == cur {
 			return nil, false, err
 		}
-		fresh = true
+		cur = now
+		var res *Object
+		var created bool
+		if res, created, err = c.try(ctx, m, cur); err == nil {
+			return res, created, nil
+		}
 	}
+}
+
+// staged is a mutation that has only to be committed.
+type staged struct {
+	value  []byte
+	claims []store.Op
+	done   func(committed bool)
 }
 
 func (c *Core) try(ctx context.Context, m *mutation, cur *Object) (*Object, bool, error) {
 	if cur == nil {
 		return c.tryCreateOnUpdate(ctx, m)
 	}
+	st, res, err := c.stage(ctx, m, cur)
+	if st == nil {
+		return res, false, err
+	}
+	res, err = c.putEncoded(ctx, m.t.Resource.stored, m.key, st.value, store.At(cur.Revision()), st.claims...)
+	err = c.committed(ctx, m, st, err)
+	return res, false, err
+}
+
+// stage prepares the change of cur. Without something to commit it returns what there is instead, or an error.
+func (c *Core) stage(ctx context.Context, m *mutation, cur *Object) (*staged, *Object, error) {
 	s := m.t.Resource.stored
 	old := cur.Object()
 	obj, err := m.build(ctx, cur)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	switch rv := obj.GetResourceVersion(); {
 	case rv == "" && !m.unconditional:
-		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: m.t.Resource.GVR.Group, Kind: m.t.Resource.GVR.Resource}, m.t.Name,
+		return nil, nil, apierrors.NewInvalid(schema.GroupKind{Group: m.t.Resource.GVR.Group, Kind: m.t.Resource.GVR.Resource}, m.t.Name,
 			field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})
 	case rv != "" && rv != cur.ResourceVersion():
-		return nil, false, conflict(m.t.Resource, m.t.Name)
+		return nil, nil, conflict(m.t.Resource, m.t.Name)
 	}
 	obj.SetResourceVersion(cur.ResourceVersion())
 	if !m.raw {
 		if err := c.prepareAndValidate(ctx, m, obj, old); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	} else {
 		keepSystemFields(obj, old)
@@ -195,53 +223,58 @@ func (c *Core) try(ctx context.Context, m *mutation, cur *Object) (*Object, bool
 
 	value, same, err := c.encodeUpdate(s, obj, cur)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if !m.raw {
 		a := c.attributes(ctx, m.t, obj, old, m.t.Name, admission.Update, m.options, m.dry)
 		if err := c.validateAdmission(ctx, a); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	if goneByUpdate(s, obj, old) {
-		return c.removeByUpdate(ctx, m, cur, obj)
+		gone, err := c.removeByUpdate(ctx, m, cur, obj)
+		return nil, gone, err
 	}
 	if same {
-		return cur, false, nil
+		return nil, cur, nil
 	}
 	done, err := c.begin(ctx, s, obj, old, m.dry)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if m.dry {
 		done(false)
 		obj.SetResourceVersion(cur.ResourceVersion())
-		return objectcache.Transient(obj), false, nil
+		return nil, objectcache.Transient(obj), nil
 	}
 	if s.kind.Begin != nil { // it may have changed obj
 		if value, err = s.codec.encode(obj); err != nil {
 			done(false)
-			return nil, false, apierrors.NewInternalError(err)
+			return nil, nil, apierrors.NewInternalError(err)
 		}
 	}
 	claims, err := c.claimOps(ctx, s, m.key, obj, old)
 	if err != nil {
 		done(false)
-		return nil, false, c.claimedIn(m, err)
+		return nil, nil, c.claimedIn(m, err)
 	}
-	res, err := c.putEncoded(ctx, s, m.key, value, store.At(cur.Revision()), claims...)
-	done(err == nil)
+	return &staged{value, claims, done}, nil, nil
+}
+
+// committed makes of a commit's answer that of the try.
+func (c *Core) committed(ctx context.Context, m *mutation, st *staged, err error) error {
+	st.done(err == nil)
 	if c.lostClaim(err) {
-		return nil, false, c.claimedIn(m, err)
+		return c.claimedIn(m, err)
 	}
 	var lost *store.ConflictError
 	if errors.As(err, &lost) {
 		if m.once {
-			return nil, false, c.lostRace(ctx, m)
+			return c.lostRace(ctx, m)
 		}
-		return nil, false, errTryAgain
+		return errTryAgain
 	}
-	return res, false, err
+	return err
 }
 
 // claimedIn starts an update again for which a claim was not free, a bounded number of times.
@@ -366,20 +399,20 @@ func goneByUpdate(s *stored, obj, old client.Object) bool {
 }
 
 // removeByUpdate removes the object; the answer is what the update asked for.
-func (c *Core) removeByUpdate(ctx context.Context, m *mutation, cur *Object, obj client.Object) (*Object, bool, error) {
+func (c *Core) removeByUpdate(ctx context.Context, m *mutation, cur *Object, obj client.Object) (*Object, error) {
 	s := m.t.Resource.stored
 	obj.SetResourceVersion(cur.ResourceVersion())
 	if m.dry {
-		return objectcache.Transient(obj), false, nil
+		return objectcache.Transient(obj), nil
 	}
 	if _, err := c.remove(ctx, s, cur); err != nil {
 		var lost *store.ConflictError
 		if errors.As(err, &lost) {
-			return nil, false, errTryAgain
+			return nil, errTryAgain
 		}
-		return nil, false, err
+		return nil, err
 	}
-	return objectcache.Transient(obj), false, nil
+	return objectcache.Transient(obj), nil
 }
 
 // remove deletes cur's key if it still is as cur says. A lost race is a *store.ConflictError.

@@ -369,18 +369,34 @@ func applyGrouped(changes []change) {
 	}
 }
 
-// committed applies changes of one revision committed here, at once if all before it is known, else when that is.
-func (c *Cache) committed(rev int64, changes []change) {
+// commit is what one revision changed that was committed here.
+type commit struct {
+	rev     int64
+	changes []change
+}
+
+// committed applies commits, which are in order: at once those before which all is known, the others when that is.
+func (c *Cache) committed(commits ...commit) {
 	c.applyMu.Lock()
 	defer c.applyMu.Unlock()
-	switch now := c.Revision(); {
-	case rev <= now:
-	case rev == now+1:
-		applyGrouped(changes)
-		c.advance(rev)
-		c.drainEarly()
-	default:
-		c.early[rev] = changes
+	for len(commits) > 0 {
+		now, n := c.Revision(), 0
+		var changes []change
+		for n < len(commits) && commits[n].rev == now+1+int64(n) {
+			changes = append(changes, commits[n].changes...)
+			n++
+		}
+		if n > 0 {
+			applyGrouped(changes)
+			c.advance(now + int64(n))
+			c.drainEarly()
+			commits = commits[n:]
+			continue
+		}
+		if commits[0].rev > now {
+			c.early[commits[0].rev] = commits[0].changes
+		}
+		commits = commits[1:]
 	}
 }
 

@@ -2,6 +2,7 @@ package objectcache
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -13,35 +14,89 @@ import (
 	"github.com/keelson/keelson/store"
 )
 
-// Put commits value, which decodes to obj, under the resource's key. obj belongs to the cache from then on, and so does value. extra are further
-// operations of the same commit, on keys that belong to no resource. When Put returns, the cache has what was committed (unless the store's watch
-// is more than a second behind). Errors are the store's.
-func (c *Cache) Put(ctx context.Context, r *Resource, key string, obj runtime.Object, value []byte, cond store.Condition, extra ...store.Op) (*Object, error) {
-	full := r.prefix + key
-	p := &pending{obj: obj, value: value}
+// Write is a value to be committed under a resource's key.
+type Write struct {
+	Resource *Resource
+	Key      string
+	Object   runtime.Object // what Value decodes to; it belongs to the cache from then on, and so does Value
+	Value    []byte
+	If       store.Condition
+	// Extra are further operations of the same commit, on keys that belong to no resource.
+	Extra []store.Op
+}
+
+func (w *Write) full() string { return w.Resource.prefix + w.Key }
+
+func (w *Write) ops() []store.Op {
+	return append([]store.Op{store.Put(w.full(), w.Value, w.If)}, w.Extra...)
+}
+
+// Put commits a value. When it returns, the cache has what was committed (unless the store's watch is more than a second behind). Errors are the
+// store's.
+func (c *Cache) Put(ctx context.Context, w Write) (*Object, error) {
+	full := w.full()
+	p := c.announce(full, &w)
+	defer c.forget(full, p)
+	rev, err := c.store.Commit(ctx, w.ops()...)
+	if err != nil {
+		return nil, err
+	}
+	o := c.made(p, &w, rev)
+	c.committed(commit{rev, []change{{res: w.Resource, rev: rev, key: o.key, obj: o}}})
+	c.settle(ctx, rev)
+	return o, nil
+}
+
+// PutEach is Put of several values, each in a commit of its own, which share what durability costs. Of each there is an object or an error.
+func (c *Cache) PutEach(ctx context.Context, ws []Write) ([]*Object, []error) {
+	out, errs := make([]*Object, len(ws)), make([]error, len(ws))
+	fulls, ps, ops := make([]string, len(ws)), make([]*pending, len(ws)), make([][]store.Op, len(ws))
+	for i := range ws {
+		w := &ws[i]
+		fulls[i], ops[i] = w.full(), w.ops()
+		ps[i] = c.announce(fulls[i], w)
+	}
+	commits := make([]commit, 0, len(ws))
+	last := int64(0)
+	for i, res := range store.CommitEach(ctx, c.store, ops) {
+		if errs[i] = res.Err; res.Err != nil {
+			continue
+		}
+		out[i] = c.made(ps[i], &ws[i], res.Revision)
+		commits = append(commits, commit{res.Revision, []change{{res: ws[i].Resource, rev: res.Revision, key: out[i].key, obj: out[i]}}})
+		last = max(last, res.Revision)
+	}
+	slices.SortFunc(commits, func(a, b commit) int { return cmp.Compare(a.rev, b.rev) })
+	c.committed(commits...)
+	c.settle(ctx, last)
+	for i, full := range fulls {
+		c.forget(full, ps[i])
+	}
+	return out, errs
+}
+
+// announce lets the watch of the store find what a value decodes to.
+func (c *Cache) announce(full string, w *Write) *pending {
+	p := &pending{obj: w.Object, value: w.Value}
 	c.pendMu.Lock()
 	c.pending[full] = append(c.pending[full], p)
 	c.pendMu.Unlock()
+	return p
+}
 
-	rev, err := c.store.Commit(ctx, append([]store.Op{store.Put(full, value, cond)}, extra...)...)
-	if err != nil {
-		c.forget(full, p)
-		return nil, err
-	}
+// made is the object that was committed at rev.
+func (c *Cache) made(p *pending, w *Write, rev int64) *Object {
 	c.pendMu.Lock()
+	defer c.pendMu.Unlock()
 	o := p.made
 	switch {
 	case o == nil:
-		o = newObject(full[len(r.prefix):], obj, value, rev)
+		o = newObject(w.Key, w.Object, w.Value, rev)
 	case o.rev != rev: // somebody wrote the same bytes at the same time
-		o = newObject(full[len(r.prefix):], withRevision(obj, rev), value, rev)
+		o = newObject(w.Key, withRevision(w.Object, rev), w.Value, rev)
 	}
 	p.made = o
-	c.pendMu.Unlock()
-	c.committed(rev, []change{{res: r, rev: rev, key: o.key, obj: o}})
-	c.settle(ctx, rev)
-	c.forget(full, p)
-	return o, nil
+	return o
 }
 
 func (c *Cache) forget(key string, p *pending) {
@@ -94,7 +149,7 @@ func (c *Cache) Delete(ctx context.Context, ds ...Deletion) ([]*Object, error) {
 			changes[i].reported--
 		}
 	}
-	c.committed(rev, changes)
+	c.committed(commit{rev, changes})
 	c.settle(ctx, rev)
 	out := make([]*Object, len(ds))
 	for i, d := range ds {

@@ -94,7 +94,7 @@ func newStore(t testing.TB, o memstore.Options) store.Store {
 func (f fixture) put(t testing.TB, name, color string) *objectcache.Object {
 	t.Helper()
 	cm := configMap(name, color)
-	o, err := f.cache.Put(context.Background(), f.res, "ns/"+name, cm, encode(cm), store.Any())
+	o, err := f.cache.Put(context.Background(), objectcache.Write{Resource: f.res, Key: "ns/" + name, Object: cm, Value: encode(cm)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func TestUnknownOutcome(t *testing.T) {
 	s := newStore(t, memstore.Options{})
 	f := start(t, &flaky{s}, 100)
 	cm := configMap("a", "red")
-	_, err := f.cache.Put(context.Background(), f.res, "ns/a", cm, encode(cm), store.Any())
+	_, err := f.cache.Put(context.Background(), objectcache.Write{Resource: f.res, Key: "ns/a", Object: cm, Value: encode(cm)})
 	if !errors.Is(err, store.ErrUnknownOutcome) {
 		t.Fatalf("%v", err)
 	}

@@ -54,6 +54,14 @@ func (m *memory) Get(_ context.Context, gvk schema.GroupVersionKind, namespace, 
 	return obj, nil
 }
 
+func (m *memory) Cached(gvk schema.GroupVersionKind, namespace, name string) client.Object {
+	obj, err := m.Get(context.Background(), gvk, namespace, name)
+	if err != nil {
+		return nil
+	}
+	return obj
+}
+
 func (m *memory) List(_ context.Context, gvk schema.GroupVersionKind, namespace string) ([]client.Object, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,6 +89,14 @@ func (m *memory) Update(ctx context.Context, gvk schema.GroupVersionKind, namesp
 		m.set(keyOf(obj), obj)
 	}
 	return obj, nil
+}
+
+func (m *memory) UpdateEach(ctx context.Context, gvk schema.GroupVersionKind, dryRun bool, changes []kind.Change) []error {
+	errs := make([]error, len(changes))
+	for i, ch := range changes {
+		_, errs[i] = m.Update(ctx, gvk, ch.Namespace, ch.Name, dryRun, ch.Apply)
+	}
+	return errs
 }
 
 func (m *memory) Delete(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, opts metav1.DeleteOptions) error {

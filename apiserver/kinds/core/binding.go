@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -33,17 +34,21 @@ func binding(opts Options, subresource string) *kind.Virtual {
 		Singular:    "binding",
 		Namespaced:  true,
 		Create: func(ctx context.Context, namespace, name string, obj client.Object, dryRun bool) (runtime.Object, error) {
-			b, ok := obj.(*corev1.Binding)
-			if !ok {
-				return nil, apierrors.NewBadRequest(fmt.Sprintf("not a Binding object: %T", obj))
+			access, err := accessFrom(ctx)
+			if err != nil {
+				return nil, err
 			}
-			if name != "" && b.Name != "" && name != b.Name {
-				return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
+			ch, err := bind(opts, access, kind.Creation{Namespace: namespace, Name: name, Object: obj})
+			if err != nil {
+				return nil, err
 			}
-			if name == "" {
-				name = b.Name
+			if _, err := access.Update(ctx, podGVK, ch.Namespace, ch.Name, dryRun, ch.Apply); err != nil {
+				return nil, err
 			}
-			return bind(ctx, opts, namespace, name, b, dryRun)
+			return &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: 201}, nil
+		},
+		CreateEach: func(ctx context.Context, creations []kind.Creation, dryRun bool) []error {
+			return bindEach(ctx, opts, creations, dryRun)
 		},
 	}
 	if subresource == "" {
@@ -52,7 +57,39 @@ func binding(opts Options, subresource string) *kind.Virtual {
 	return v
 }
 
-func bind(ctx context.Context, opts Options, namespace, name string, b *corev1.Binding, dryRun bool) (runtime.Object, error) {
+func bindEach(ctx context.Context, opts Options, creations []kind.Creation, dryRun bool) []error {
+	errs := make([]error, len(creations))
+	access, err := accessFrom(ctx)
+	changes := make([]kind.Change, 0, len(creations))
+	of := make([]int, 0, len(creations)) // of changes, which creation
+	for i, cr := range creations {
+		if errs[i] = err; err != nil {
+			continue
+		}
+		var ch kind.Change
+		if ch, errs[i] = bind(opts, access, cr); errs[i] == nil {
+			changes, of = append(changes, ch), append(of, i)
+		}
+	}
+	if len(changes) > 0 {
+		for i, err := range access.UpdateEach(ctx, podGVK, dryRun, changes) {
+			errs[of[i]] = err
+		}
+	}
+	return errs
+}
+
+// bind is the change of a pod that a binding asks for.
+func bind(opts Options, access kind.Access, cr kind.Creation) (none kind.Change, _ error) {
+	b, ok := cr.Object.(*corev1.Binding)
+	if !ok {
+		return none, apierrors.NewBadRequest(fmt.Sprintf("not a Binding object: %T", cr.Object))
+	}
+	name := cr.Name
+	if name != "" && b.Name != "" && name != b.Name {
+		return none, apierrors.NewBadRequest("name in URL does not match name in Binding object")
+	}
+	name = cmp.Or(name, b.Name)
 	e := &validate.Errors{}
 	target := field.NewPath("target")
 	if b.Target.Kind != "" && b.Target.Kind != "Node" {
@@ -60,58 +97,54 @@ func bind(ctx context.Context, opts Options, namespace, name string, b *corev1.B
 	}
 	e.RequireText(b.Target.Name, target.Child("name"))
 	if len(e.List) > 0 {
-		return nil, e.List.ToAggregate() // as kube-apiserver: a plain message and the code 500
+		return none, e.List.ToAggregate() // as kube-apiserver: a plain message and the code 500
 	}
-	access, err := accessFrom(ctx)
-	if err != nil {
-		return nil, err
+	var labels map[string]string // of the node
+	if node := access.Cached(nodeGVK, "", b.Target.Name); node != nil {
+		labels = node.GetLabels()
 	}
-	labels := map[string]string{}
-	if obj, err := access.Get(ctx, nodeGVK, "", b.Target.Name); err == nil {
-		for _, key := range topologyLabels {
-			if value, has := obj.GetLabels()[key]; has {
-				labels[key] = value
-			}
-		}
+	return kind.Change{Namespace: cr.Namespace, Name: name, Apply: func(obj client.Object) error {
+		return assign(opts, obj, b, labels)
+	}}, nil
+}
+
+// assign binds a pod to a node with these labels.
+func assign(opts Options, obj client.Object, b *corev1.Binding, labels map[string]string) error {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return apierrors.NewInternalError(fmt.Errorf("unexpected object: %T", obj))
 	}
 	conflict := func(format string, args ...any) error {
-		return apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, name, fmt.Errorf(format, args...))
+		return apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, p.Name, fmt.Errorf(format, args...))
 	}
-	_, err = access.Update(ctx, podGVK, namespace, name, dryRun, func(obj client.Object) error {
-		p, ok := obj.(*corev1.Pod)
-		switch {
-		case !ok:
-			return apierrors.NewInternalError(fmt.Errorf("unexpected object: %T", obj))
-		case b.UID != "" && b.UID != p.UID:
-			return conflict("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, p.UID)
-		case b.ResourceVersion != "" && b.ResourceVersion != p.ResourceVersion:
-			return conflict("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, p.ResourceVersion)
-		case p.DeletionTimestamp != nil:
-			return conflict("pod %s is being deleted, cannot be assigned to a host", p.Name)
-		case p.Spec.NodeName != "":
-			return conflict("pod %v is already assigned to node %q", p.Name, p.Spec.NodeName)
-		case len(p.Spec.SchedulingGates) > 0:
-			return conflict("pod %v has non-empty .spec.schedulingGates", p.Name)
-		}
-		p.Spec.NodeName = b.Target.Name
-		// The nomination has served its purpose.
-		p.Status.NominatedNodeName = ""
-		for key, value := range b.Annotations {
-			metav1.SetMetaDataAnnotation(&p.ObjectMeta, key, value)
-		}
-		for key, value := range labels {
+	switch {
+	case b.UID != "" && b.UID != p.UID:
+		return conflict("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, p.UID)
+	case b.ResourceVersion != "" && b.ResourceVersion != p.ResourceVersion:
+		return conflict("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, p.ResourceVersion)
+	case p.DeletionTimestamp != nil:
+		return conflict("pod %s is being deleted, cannot be assigned to a host", p.Name)
+	case p.Spec.NodeName != "":
+		return conflict("pod %v is already assigned to node %q", p.Name, p.Spec.NodeName)
+	case len(p.Spec.SchedulingGates) > 0:
+		return conflict("pod %v has non-empty .spec.schedulingGates", p.Name)
+	}
+	p.Spec.NodeName = b.Target.Name
+	// The nomination has served its purpose.
+	p.Status.NominatedNodeName = ""
+	for key, value := range b.Annotations {
+		metav1.SetMetaDataAnnotation(&p.ObjectMeta, key, value)
+	}
+	for _, key := range topologyLabels {
+		if value, has := labels[key]; has {
 			metav1.SetMetaDataLabel(&p.ObjectMeta, key, value)
 		}
-		for key, value := range b.Labels {
-			metav1.SetMetaDataLabel(&p.ObjectMeta, key, value)
-		}
-		setCondition(p, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, metav1.NewTime(opts.Clock.Now()))
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: 201}, nil
+	for key, value := range b.Labels {
+		metav1.SetMetaDataLabel(&p.ObjectMeta, key, value)
+	}
+	setCondition(p, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, metav1.NewTime(opts.Clock.Now()))
+	return nil
 }
 
 func accessFrom(ctx context.Context) (kind.Access, error) {
