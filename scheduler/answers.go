@@ -46,11 +46,10 @@ type answers struct {
 	raw        [][]int64 // of profile.normalized
 	// rejected counts the nodes that are not feasible by reason, and plugins those that rejected them.
 	reasons, plugins map[string]int
-	// resolvable are the names of the nodes whose rejection others' going could resolve, in no order; resolved is each one's place there by slot, and -1 of others.
-	resolvable []string
-	slots      []int32
-	resolved   []int32
-	candidates *candidates // for preemption
+	// resolvable are the nodes whose rejection others' going could resolve.
+	resolvable  bitset
+	resolvables int
+	candidates  *candidates // for preemption
 }
 
 // answersFor returns up-to-date answers for pod.
@@ -89,8 +88,8 @@ func (a *answers) grow(n int) {
 	for len(a.full) < n {
 		a.node, a.full = append(a.node, errGone), append(a.full, errGone)
 		a.nodeScore, a.podsScore = append(a.nodeScore, 0), append(a.podsScore, 0)
-		a.resolved = append(a.resolved, -1)
 	}
+	a.resolvable = a.resolvable.grown(n)
 	for i := range a.raw {
 		for len(a.raw[i]) < n {
 			a.raw[i] = append(a.raw[i], 0)
@@ -147,10 +146,9 @@ func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int, object b
 	n := e.nodes[slot]
 	if n == nil {
 		a.node[slot] = errGone
-		a.set(slot, "", errGone)
+		a.set(slot, errGone)
 		return
 	}
-	name := n.Object.Name
 	if object {
 		a.node[slot], a.nodeScore[slot] = nil, 0
 		for _, p := range prof.plugins {
@@ -171,10 +169,10 @@ func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int, object b
 		}
 	}
 	if a.node[slot] != nil {
-		a.set(slot, name, a.node[slot])
+		a.set(slot, a.node[slot])
 		return
 	}
-	a.set(slot, name, e.askPodsOf(prof, pod, n))
+	a.set(slot, e.askPodsOf(prof, pod, n))
 	if a.full[slot] != nil {
 		return
 	}
@@ -211,17 +209,15 @@ func (e *Engine) askPodsOf(prof *profile, pod *Pod, n *Node) (r *Rejection) {
 }
 
 // set notes a node's answer.
-func (a *answers) set(slot int, name string, r *Rejection) {
-	if at := a.resolved[slot]; at >= 0 {
-		last := len(a.slots) - 1
-		a.slots[at], a.resolvable[at] = a.slots[last], a.resolvable[last]
-		a.resolved[a.slots[at]] = at
-		a.slots, a.resolvable = a.slots[:last], a.resolvable[:last]
-		a.resolved[slot] = -1
-	}
-	if r != nil && !r.Unresolvable {
-		a.resolved[slot] = int32(len(a.slots))
-		a.slots, a.resolvable = append(a.slots, int32(slot)), append(a.resolvable, name)
+func (a *answers) set(slot int, r *Rejection) {
+	was, is := a.resolvable.has(int32(slot)), r != nil && !r.Unresolvable
+	switch {
+	case is && !was:
+		a.resolvable.set(int32(slot))
+		a.resolvables++
+	case was && !is:
+		a.resolvable.clear(int32(slot))
+		a.resolvables--
 	}
 	old := a.full[slot]
 	if old == r {

@@ -36,7 +36,7 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 		return nil
 	}
 	a := e.answersFor(prof, pod)
-	if len(a.slots) != len(failed.Resolvable) {
+	if a.resolvables != failed.Resolvable.n {
 		return nil
 	}
 	c := a.candidates
@@ -59,7 +59,7 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 		for slot := range c.by {
 			c.forget(int32(slot))
 		}
-		for _, slot := range a.slots {
+		for slot := range a.resolvable.all() {
 			c.learn(e, pod, a, slot)
 		}
 	}
@@ -99,7 +99,7 @@ func (c *candidates) count(k *kept, sign int) {
 
 func (c *candidates) learn(e *Engine, pod *Pod, a *answers, slot int32) {
 	k := &c.by[slot]
-	if k.known || a.resolved[slot] < 0 {
+	if k.known || !a.resolvable.has(slot) {
 		return
 	}
 	k.Candidate, k.known = e.view.candidate(pod, e.nodes[slot]), true

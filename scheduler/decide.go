@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -21,16 +20,13 @@ type Decision struct {
 	// Group says why no place was found for the group that the pod is in, though there was one for the pod, or that was not looked for.
 	Group string
 	// Resolvable nodes could take the pod if others were removed from them.
-	Resolvable []string
+	Resolvable NodeSet
 	// PostFilter is what was tried to make room, in Kubernetes' words.
 	PostFilter string
 }
 
 // Fits reports whether a node was found.
 func (d *Decision) Fits() bool { return d.Node != "" }
-
-// CanResolve reports whether a node is among the Resolvable.
-func (d *Decision) CanResolve(node string) bool { return slices.Contains(d.Resolvable, node) }
 
 // Message says why the pod fits nowhere, as kube-scheduler does.
 func (d *Decision) Message() string {
@@ -161,9 +157,10 @@ func (e *Engine) refuse(d Decision, p *pluginState, r *Rejection) Decision {
 	}
 	d = d.rejected(r)
 	if !r.Unresolvable {
-		for _, n := range e.nodes {
+		d.Resolvable = NodeSet{in: bitset(nil).grown(len(e.nodes)), n: e.count, names: e.names}
+		for slot, n := range e.nodes {
 			if n != nil {
-				d.Resolvable = append(d.Resolvable, n.Object.Name)
+				d.Resolvable.in.set(int32(slot))
 			}
 		}
 	}
@@ -224,13 +221,15 @@ func (e *Engine) overrides(prof *profile, pod *Pod, x *index, js []judged) (out 
 	return out
 }
 
+// asksEach reports whether some plugin's filter is to be asked for each node.
+func (p *profile) asksEach(js []judged) bool {
+	return p.uncachedFilter || slices.ContainsFunc(js, func(j judged) bool { return j.Filter != nil })
+}
+
 // narrow finds the feasible places where plugins are to be asked that aren't cached.
 func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 	b := &e.ballot
-	each := prof.uncachedFilter || len(b.overrides) > 0
-	for i := range js {
-		each = each || js[i].Filter != nil
-	}
+	each := prof.asksEach(js) || len(b.overrides) > 0
 	for id := range x.classes {
 		c := &x.classes[id]
 		if c.nodes == 0 {
@@ -449,59 +448,6 @@ func zeroed(buf []int64, n int) []int64 {
 	buf = buf[:n]
 	clear(buf)
 	return buf
-}
-
-// rejectedBefore asks the plugins that come before the named one about a node.
-func rejectedBefore(js []judged, plugin string, n *Node) *Rejection {
-	for i := range js {
-		if js[i].p.name == plugin {
-			return nil
-		}
-		if js[i].Filter == nil {
-			continue
-		}
-		if r := js[i].Filter(n); r != nil {
-			if r.Plugin == "" {
-				r.Plugin = js[i].p.name
-			}
-			return r
-		}
-	}
-	return nil
-}
-
-// explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.
-func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
-	b := &e.ballot
-	d.Reasons = maps.Clone(x.base.reasons)
-	plugins := maps.Clone(x.base.plugins)
-	if len(js) == 0 && len(b.overrides) == 0 && !prof.uncachedFilter {
-		d.Plugins, d.Resolvable = slices.Sorted(maps.Keys(plugins)), slices.Clone(x.base.resolvable)
-		return
-	}
-	for slot, n := range e.nodes {
-		if n == nil {
-			continue
-		}
-		r := x.base.full[slot]
-		if r == nil {
-			if r = b.overrides[int32(slot)]; r == nil {
-				if r = b.refused[x.class[slot]]; r == nil {
-					r = e.uncached(prof, pod, n, js)
-				} else if first := rejectedBefore(js, r.Plugin, n); first != nil {
-					r = first
-				}
-			}
-			plugins[r.Plugin]++
-			for _, reason := range r.Reasons {
-				d.Reasons[reason]++
-			}
-		}
-		if !r.Unresolvable {
-			d.Resolvable = append(d.Resolvable, n.Object.Name)
-		}
-	}
-	d.Plugins = slices.Sorted(maps.Keys(plugins))
 }
 
 // Hint reports whether a change could make a pod fit that the named plugins rejected.

@@ -29,7 +29,8 @@ type Engine struct {
 	rand     *rand.Rand
 	source   *rand.PCG // of rand
 
-	nodes  []*Node // by slot; nil for a free one
+	nodes  []*Node  // by slot; nil for a free one
+	names  []string // by slot: the last node's there; shared with NodeSets
 	free   []int
 	byName map[string]*Node
 	count  int
@@ -89,10 +90,11 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 		n = &Node{pods: map[types.UID]*Pod{}}
 		if k := len(e.free); k > 0 {
 			n.slot, e.free = e.free[k-1], e.free[:k-1]
-			e.nodes[n.slot] = n
+			e.nodes[n.slot], e.names = n, slices.Clone(e.names)
+			e.names[n.slot] = obj.Name
 		} else {
 			n.slot = len(e.nodes)
-			e.nodes = append(e.nodes, n)
+			e.nodes, e.names = append(e.nodes, n), append(e.names, obj.Name)
 		}
 		e.byName[obj.Name] = n
 		e.count++
@@ -204,6 +206,7 @@ func (e *Engine) Fork() *Engine {
 		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
 		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}
+	f.names = slices.Clone(e.names)
 	f.free, f.count, f.pods = slices.Clone(e.free), e.count, maps.Clone(e.pods)
 	for name, pods := range e.homeless {
 		f.homeless[name] = maps.Clone(pods)

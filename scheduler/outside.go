@@ -197,7 +197,7 @@ func (s *Scheduler) agreed(ctx context.Context, pod *Pod, d *Decision, c *consul
 		if err != nil || e != nil {
 			return e, err
 		}
-		d.Resolvable = slices.DeleteFunc(slices.Clone(d.Resolvable), func(name string) bool { return name == node })
+		d.Resolvable = d.Resolvable.Without(node)
 	}
 }
 

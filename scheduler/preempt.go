@@ -67,9 +67,9 @@ func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Cand
 		return c.best(), maps.Clone(c.refused)
 	}
 	refused = map[string]int{}
-	for _, name := range failed.Resolvable {
-		n := e.byName[name]
-		if n == nil {
+	for slot := range failed.Resolvable.in.all() {
+		n := e.nodes[slot]
+		if n == nil || n.Object.Name != failed.Resolvable.names[slot] {
 			continue
 		}
 		c := v.candidate(pod, n)

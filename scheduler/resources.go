@@ -169,9 +169,53 @@ var nonMissing = corev1.ResourceList{
 // requestsOf counts init, sidecar and pod-level requests and the overhead, and what a running pod's containers were
 // really given while a resize is under way.
 func requestsOf(pod *corev1.Pod) (requests, scored Resources) {
+	if requests, scored, ok := plainRequests(pod); ok {
+		return requests, scored
+	}
 	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
 	requests = ResourcesOf(resourcehelper.PodRequests(pod, opts))
 	opts.NonMissingContainerRequests = nonMissing
 	all := resourcehelper.PodRequests(pod, opts)
 	return requests, Resources{MilliCPU: all.Cpu().MilliValue(), Memory: all.Memory().Value()}
+}
+
+// plainRequests is requestsOf for a pod of which its containers and its overhead say all, in whole numbers: it is their sum.
+func plainRequests(pod *corev1.Pod) (requests, scored Resources, ok bool) {
+	spec, status := &pod.Spec, &pod.Status
+	if len(spec.InitContainers) > 0 || spec.Resources != nil || status.Resources != nil || status.AllocatedResources != nil ||
+		len(status.ContainerStatuses)+len(status.InitContainerStatuses) > 0 || resourcehelper.IsPodResizeInfeasible(pod) {
+		return requests, scored, false
+	}
+	ok = requests.plus(spec.Overhead)
+	for i := range spec.Containers {
+		list := spec.Containers[i].Resources.Requests
+		ok = requests.plus(list) && ok
+		if _, asks := list[corev1.ResourceCPU]; !asks {
+			scored.MilliCPU += DefaultMilliCPU
+		}
+		if _, asks := list[corev1.ResourceMemory]; !asks {
+			scored.Memory += DefaultMemory
+		}
+	}
+	scored.MilliCPU += requests.MilliCPU
+	scored.Memory += requests.Memory
+	return requests, scored, ok
+}
+
+// plus adds quantities and reports whether they are whole numbers, so that nothing was rounded.
+func (r *Resources) plus(list corev1.ResourceList) (whole bool) {
+	whole = true
+	for name, q := range list {
+		if name == corev1.ResourceCPU {
+			n := q.MilliValue()
+			whole = whole && q.Cmp(*resource.NewMilliQuantity(n, resource.DecimalSI)) == 0
+			r.MilliCPU += n
+			continue
+		}
+		n, exact := q.AsInt64()
+		if whole = whole && exact; n != 0 {
+			*r.at(name) += n
+		}
+	}
+	return whole
 }

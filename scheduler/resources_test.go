@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
 
 	"github.com/keelson/keelson/scheduler"
 )
@@ -78,6 +79,52 @@ func TestResourcesAreMaps(t *testing.T) {
 		}
 		if got := more.FitIn(&total, &sum); got != fits {
 			t.Fatalf("step %d: FitIn of %v in %v of which %v is used is %v", step, also, all, plain, got)
+		}
+	}
+}
+
+// TestRequestsAreThoseOfKubernetes compares what pods of all shapes ask for with Kubernetes' own sum.
+func TestRequestsAreThoseOfKubernetes(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 1))
+	list := func() corev1.ResourceList {
+		l := corev1.ResourceList{}
+		for range r.IntN(4) {
+			l[pick(r, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, "example.com/gpu")] = resource.MustParse(pick(r, "0", "1", "2500m", "3Gi", "700u", "1e3"))
+		}
+		return l
+	}
+	containers := func(n int) (cs []corev1.Container) {
+		for i := range n {
+			cs = append(cs, corev1.Container{Name: fmt.Sprint("c", i), Resources: corev1.ResourceRequirements{Requests: list()}})
+		}
+		return cs
+	}
+	for step := range 3000 {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: containers(1 + r.IntN(3))}}
+		if r.IntN(3) == 0 {
+			pod.Spec.Overhead = list()
+		}
+		switch r.IntN(8) {
+		case 0:
+			pod.Spec.InitContainers = containers(1)
+		case 1:
+			pod.Spec.Resources = &corev1.ResourceRequirements{Requests: list()}
+		case 2:
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c0", AllocatedResources: list(), Resources: &corev1.ResourceRequirements{Requests: list()}}}
+		case 3:
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, Reason: corev1.PodReasonInfeasible}}
+		case 4:
+			pod.Status.AllocatedResources, pod.Status.Resources = list(), &corev1.ResourceRequirements{Requests: list()}
+		}
+		opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
+		requests := scheduler.ResourcesOf(resourcehelper.PodRequests(pod, opts))
+		opts.NonMissingContainerRequests = corev1.ResourceList{
+			corev1.ResourceCPU: *resource.NewMilliQuantity(scheduler.DefaultMilliCPU, resource.DecimalSI), corev1.ResourceMemory: *resource.NewQuantity(scheduler.DefaultMemory, resource.BinarySI),
+		}
+		all := scheduler.ResourcesOf(resourcehelper.PodRequests(pod, opts))
+		scored := scheduler.Resources{MilliCPU: all.MilliCPU, Memory: all.Memory}
+		if got := scheduler.NewPod(pod); !got.Requests.Equal(&requests) || !got.Scored.Equal(&scored) {
+			t.Fatalf("step %d: %+v asks for %v, and %v when scored, want %v and %v", step, pod, got.Requests, got.Scored, requests, scored)
 		}
 	}
 }

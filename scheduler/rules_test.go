@@ -307,8 +307,7 @@ func TestUnresolvable(t *testing.T) {
 		e.Assign(scheduler.NewPod(testPod(node, "web")), node)
 	}
 	d := e.Decide(scheduler.NewPod(testPod("p", "web", away(term("web", zoneKey)), spreadOver("web", zoneKey))))
-	slices.Sort(d.Resolvable)
-	if got := fmt.Sprint(d.Resolvable, d.Plugins); got != "[a1 a2 b1] [InterPodAffinity PodTopologySpread]" {
+	if got := fmt.Sprint(slices.Sorted(d.Resolvable.All()), d.Plugins); got != "[a1 a2 b1] [InterPodAffinity PodTopologySpread]" {
 		t.Error(got, d.Message())
 	}
 }

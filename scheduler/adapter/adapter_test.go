@@ -248,7 +248,7 @@ func TestCycleState(t *testing.T) {
 		}
 	}
 	d := e.Schedule(scheduler.NewPod(pod("more", team)))
-	if d.Message() != "0/2 nodes are available: 2 node(s) had the team's share." || len(d.Resolvable) != 2 || d.Plugins[0] != "TeamQuota" {
+	if d.Message() != "0/2 nodes are available: 2 node(s) had the team's share." || d.Resolvable.Len() != 2 || d.Plugins[0] != "TeamQuota" {
 		t.Errorf("%s %+v", d.Message(), d)
 	}
 	for team, want := range map[string]string{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/keelson/keelson/scheduler"
@@ -235,7 +236,7 @@ func (p *Plugin) PostFilter(pod *scheduler.Pod, view *scheduler.View, failed *sc
 		return nil, ""
 	}
 	c := p.f.begin(p, pod, view)
-	result, status := p.post.PostFilter(p.ctx, c.state, pod.Object, statuses{failed})
+	result, status := p.post.PostFilter(p.ctx, c.state, pod.Object, statusesOf(failed))
 	if status.IsSuccess() && result != nil && result.NominatingInfo != nil && result.NominatingMode == fwk.ModeOverride {
 		return &scheduler.Preemption{Node: result.NominatedNodeName}, status.Message()
 	}
@@ -243,10 +244,18 @@ func (p *Plugin) PostFilter(pod *scheduler.Pod, view *scheduler.View, failed *sc
 }
 
 // statuses implements fwk.NodeToStatusReader.
-type statuses struct{ failed *scheduler.Decision }
+type statuses struct{ resolvable sets.Set[string] }
+
+func statusesOf(failed *scheduler.Decision) statuses {
+	s := statuses{sets.Set[string]{}}
+	for name := range failed.Resolvable.All() {
+		s.resolvable.Insert(name)
+	}
+	return s
+}
 
 func (s statuses) Get(node string) *fwk.Status {
-	if s.failed.CanResolve(node) {
+	if s.resolvable.Has(node) {
 		return fwk.NewStatus(fwk.Unschedulable)
 	}
 	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable)

@@ -23,7 +23,7 @@ func (DefaultPreemption) PostFilter(pod *scheduler.Pod, view *scheduler.View, fa
 	}
 	best, refused := view.BestCandidate(pod, failed, betterRoom)
 	if best == nil {
-		if n := failed.Nodes - len(failed.Resolvable); n > 0 {
+		if n := failed.Nodes - failed.Resolvable.Len(); n > 0 {
 			refused["Preemption is not helpful for scheduling"] += n
 		}
 		d := scheduler.Decision{Nodes: failed.Nodes, Reasons: refused}
@@ -39,7 +39,7 @@ func notEligible(pod *scheduler.Pod, view *scheduler.View, failed *scheduler.Dec
 		return "not eligible due to preemptionPolicy=Never."
 	}
 	node := view.Nominated(pod)
-	if node == nil || !failed.CanResolve(node.Object.Name) {
+	if node == nil || !failed.Resolvable.Has(node) {
 		return ""
 	}
 	waits := false

@@ -29,7 +29,7 @@ type outcome struct {
 func outcomeOf(d *scheduler.Decision) outcome {
 	o := outcome{Feasible: d.Feasible, Score: d.Score}
 	if !d.Fits() {
-		o.Reasons, o.Resolvable = d.Reasons, slices.Sorted(slices.Values(d.Resolvable))
+		o.Reasons, o.Resolvable = d.Reasons, slices.Sorted(d.Resolvable.All())
 	}
 	if len(o.Reasons) == 0 {
 		o.Reasons = nil
