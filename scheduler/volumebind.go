@@ -28,7 +28,7 @@ func (s *Scheduler) bindVolumes(ctx context.Context, pod *Pod) error {
 		s.mu.Lock()
 		ready, err := s.engine.volumesReady(pod, plan)
 		if ready && err == nil {
-			s.engine.volumesBound(pod.key())
+			s.engine.VolumesBound(pod.key())
 		}
 		moved := s.volumesWaited
 		if moved == nil {

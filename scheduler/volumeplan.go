@@ -95,5 +95,5 @@ func (v *View) ForgetVolumes(uid types.UID) {
 // VolumePlan returns what has to be done for the claims of a pod that was put on a node before it can be bound there; nil for nothing.
 func (e *Engine) VolumePlan(uid types.UID) *VolumePlan { return e.view.storage.plans[uid] }
 
-// volumesBound tells the engine that a pod's VolumePlan has come true: what was assumed for it stays until the API shows the same.
-func (e *Engine) volumesBound(uid types.UID) { delete(e.view.storage.plans, uid) }
+// VolumesBound tells the engine that a pod's VolumePlan has come true: what was assumed for it stays until the API shows the same.
+func (e *Engine) VolumesBound(uid types.UID) { delete(e.view.storage.plans, uid) }

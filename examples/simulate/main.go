@@ -47,7 +47,7 @@ func main() {
 	flag.StringVar(&s.read, "read", "", "FORMAT=PATH of a trace: csv, borg, alibaba2018, gpu2023, azurevm or azurepacking; PATH is a file, or the directory of several")
 	flag.DurationVar(&s.from, "from", 0, "where in the trace to begin")
 	flag.IntVar(&s.limit, "limit", 0, "read at most so many pods; 0 for all")
-	flag.StringVar(&o.policies, "policies", "least,most", "what to compare: "+strings.Join(policyNames(), ", "))
+	flag.StringVar(&o.policies, "policies", "", "what to compare (default least,most; of GPUs gpu-spread,gpu-frag): "+strings.Join(policyNames(), ", "))
 	flag.DurationVar(&o.decision, "decision", 0, "how long one scheduling attempt takes in virtual time")
 	flag.StringVar(&o.out, "out", filepath.Join(os.TempDir(), "keelson-simulation"), "directory of the report")
 	flag.BoolVar(&o.logs, "logs", false, "write the event logs, too")
@@ -60,7 +60,17 @@ func main() {
 }
 
 func (o options) run(ctx context.Context, out *os.File) error {
+	gpus := o.source.read == "" && o.source.generate == "gpu" || strings.HasPrefix(o.source.read, "gpu2023=")
+	if o.policies == "" {
+		o.policies = "least,most"
+		if gpus {
+			o.policies = "gpu-spread,gpu-frag"
+		}
+	}
 	policies, err := choose(o.policies)
+	for i := 0; gpus && err == nil && i < len(policies); i++ {
+		policies[i], err = policies[i].withGPUs()
+	}
 	if err != nil {
 		return err
 	}
@@ -96,7 +106,7 @@ func (o options) run(ctx context.Context, out *os.File) error {
 func (o options) simulate(ctx context.Context, w sim.Workload, policy policy, p *progress) (*sim.Result, error) {
 	opts := sim.Options{
 		Policy: policy.name, Engine: scheduler.EngineOptions{Profile: policy.profile, Seed: o.source.Seed}, DecisionTime: o.decision, GracePeriod: 30 * time.Second,
-		ResubmitDelay: 5 * time.Second, Until: o.source.Length, Check: o.check, Progress: func(now sim.Progress) { p.show(policy.name, now) },
+		Measures: policy.measures, ResubmitDelay: 5 * time.Second, Until: o.source.Length, Check: o.check, Progress: func(now sim.Progress) { p.show(policy.name, now) },
 	}
 	if o.logs {
 		log, err := os.Create(filepath.Join(o.out, policy.name+".log"))

@@ -2,16 +2,21 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keelson/keelson/scheduler"
 	"github.com/keelson/keelson/scheduler/plugins"
+	"github.com/keelson/keelson/scheduler/sim"
+	"github.com/keelson/keelson/scheduler/sim/gpushare"
 )
 
 // policy is a profile with the name it has in the report.
 type policy struct {
 	flag, name string
 	profile    scheduler.Profile
+	gpus       gpushare.Scoring // "": GPUs, if there are any, are shared, but don't count in the score
+	measures   []sim.Measure
 }
 
 // firstFit is what a policy of your own looks like: nodes come in the order of their names, as far as a score can say.
@@ -45,10 +50,13 @@ func policies() ([]policy, error) {
 		return p
 	}
 	return []policy{
-		{"least", "least-allocated", plugins.Default()},
-		{"most", "most-allocated", append(without("NodeResourcesFit"), scheduler.Weighted{Plugin: most, Weight: 3})},
-		{"first", "first-fit", append(without("NodeResourcesBalancedAllocation"), scheduler.Weighted{Plugin: firstFit{}, Weight: 100})},
-		{"nopreempt", "no-preemption", without("DefaultPreemption")},
+		{flag: "least", name: "least-allocated", profile: plugins.Default()},
+		{flag: "most", name: "most-allocated", profile: append(without("NodeResourcesFit"), scheduler.Weighted{Plugin: most, Weight: 3})},
+		{flag: "first", name: "first-fit", profile: append(without("NodeResourcesBalancedAllocation"), scheduler.Weighted{Plugin: firstFit{}, Weight: 100})},
+		{flag: "nopreempt", name: "no-preemption", profile: without("DefaultPreemption")},
+		{flag: "gpu-pack", name: "gpu-packing", profile: plugins.Default(), gpus: gpushare.Packing},
+		{flag: "gpu-spread", name: "gpu-spreading", profile: plugins.Default(), gpus: gpushare.Spreading},
+		{flag: "gpu-frag", name: "gpu-least-fragmentation", profile: plugins.Default(), gpus: gpushare.LeastFragmentation},
 	}, nil
 }
 
@@ -61,6 +69,20 @@ func policyNames() (names []string) {
 		names = append(names, p.flag)
 	}
 	return names
+}
+
+// withGPUs has pods share GPUs, device by device.
+func (p policy) withGPUs() (policy, error) {
+	gpus, err := gpushare.New(gpushare.Options{Scoring: p.gpus})
+	if err != nil {
+		return p, err
+	}
+	w := scheduler.Weighted{Plugin: gpus, Weight: 20}
+	if p.gpus == "" {
+		w.Except = scheduler.AtScore
+	}
+	p.profile, p.measures = append(slices.Clone(p.profile), w), gpus.Measures()
+	return p, nil
 }
 
 // choose finds policies by their names, separated by commas.

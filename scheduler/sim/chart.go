@@ -61,6 +61,13 @@ func Metrics(results ...*Result) []Metric {
 			}})
 		}
 	}
+	for _, m := range measuresOf(results) {
+		metric := Metric{Name: m.Name, About: m.About, Of: func(r *Result, s *Sample) float64 { return r.measured(s.Measures, m.Name) }, format: count}
+		if m.Percent {
+			metric.format = percent
+		}
+		all = append(all, metric)
+	}
 	return slices.DeleteFunc(all, func(m Metric) bool {
 		for _, r := range results {
 			for i := range r.Samples {

@@ -42,6 +42,7 @@ var rules = []rule{
 	{"NodePorts", portsBroken},
 	{"InterPodAffinity", affinityBroken},
 	{"PodTopologySpread", spreadBroken},
+	{"VolumeBinding", volumesBroken},
 }
 
 func portsBroken(_ *Simulation, pod *corev1.Pod, n *node) error {
@@ -65,12 +66,12 @@ func cmpProtocol(p corev1.Protocol) corev1.Protocol {
 	return p
 }
 
-// selects reports whether a term of a pod's affinity is about another pod. Simulated namespaces have no labels.
-func selects(owner *corev1.Pod, t *corev1.PodAffinityTerm, other *corev1.Pod) bool {
+// selects reports whether a term of a pod's affinity is about another pod.
+func selects(s *Simulation, owner *corev1.Pod, t *corev1.PodAffinityTerm, other *corev1.Pod) bool {
 	inNamespace := slices.Contains(t.Namespaces, other.Namespace)
 	if t.NamespaceSelector != nil {
 		sel, err := metav1.LabelSelectorAsSelector(t.NamespaceSelector)
-		inNamespace = inNamespace || err == nil && sel.Matches(labels.Set{})
+		inNamespace = inNamespace || err == nil && sel.Matches(labels.Set(s.objects.namespaces[other.Namespace]))
 	} else if len(t.Namespaces) == 0 {
 		inNamespace = other.Namespace == owner.Namespace
 	}
@@ -111,7 +112,7 @@ func affinityBroken(s *Simulation, pod *corev1.Pod, n *node) error {
 		for _, pair := range [][2]*corev1.Pod{{pod, other}, {other, pod}} {
 			terms := antiAffinity(pair[0])
 			for i := range terms {
-				if sameDomain(n.obj, on.obj, terms[i].TopologyKey) && selects(pair[0], &terms[i], pair[1]) {
+				if sameDomain(n.obj, on.obj, terms[i].TopologyKey) && selects(s, pair[0], &terms[i], pair[1]) {
 					return fmt.Errorf("%s/%s on %s is to be kept apart", other.Namespace, other.Name, on.obj.Name)
 				}
 			}
@@ -127,11 +128,11 @@ func affinityBroken(s *Simulation, pod *corev1.Pod, n *node) error {
 		if _, ok := n.obj.Labels[terms[i].TopologyKey]; !ok {
 			return fmt.Errorf("the node has no label %s", terms[i].TopologyKey)
 		}
-		self = self && selects(pod, &terms[i], pod)
+		self = self && selects(s, pod, &terms[i], pod)
 	}
 	_ = s.others(func(other *corev1.Pod, on *node) error {
 		for i := range terms {
-			if !selects(pod, &terms[i], other) {
+			if !selects(s, pod, &terms[i], other) {
 				return nil // a pod counts only if all terms are about it
 			}
 		}
@@ -210,4 +211,43 @@ func spreadOver(s *Simulation, pod *corev1.Pod, n *node, c *corev1.TopologySprea
 		return -1, least
 	}
 	return counts[domain], least
+}
+
+// volumesBroken looks whether the pod's claims that have volumes can be used on the node, and those that have none can get them.
+func volumesBroken(s *Simulation, pod *corev1.Pod, n *node) error {
+	for i := range pod.Spec.Volumes {
+		name := ""
+		switch v := &pod.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			name = v.PersistentVolumeClaim.ClaimName
+		case v.Ephemeral != nil:
+			name = pod.Name + "-" + v.Name
+		default:
+			continue
+		}
+		claim := s.objects.claims[pod.Namespace+"/"+name]
+		if claim == nil {
+			return fmt.Errorf("there is no claim %s", name)
+		}
+		if claim.Spec.VolumeName == "" {
+			continue
+		}
+		volume := s.objects.volumes[claim.Spec.VolumeName]
+		if volume == nil || volume.Spec.ClaimRef == nil || volume.Spec.ClaimRef.UID != claim.UID {
+			return fmt.Errorf("claim %s has volume %s, which has another", name, claim.Spec.VolumeName)
+		}
+		if size, wanted := volume.Spec.Capacity.Storage(), claim.Spec.Resources.Requests.Storage(); size.Cmp(*wanted) < 0 {
+			return fmt.Errorf("claim %s for %s has a volume of %s", name, wanted, size)
+		}
+		if a := volume.Spec.NodeAffinity; a != nil && a.Required != nil {
+			selector, err := nodeaffinity.NewNodeSelector(a.Required)
+			if err == nil && !selector.Match(n.obj) {
+				err = fmt.Errorf("volume %s can't be reached from there", volume.Name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -36,9 +36,18 @@
 // preempted, drained, lost with their node or that fail come again as new ones, as from a controller, and start from the beginning. Preemption, nominated nodes,
 // priorities, back-off and hints are as in a live cluster. Package trace reads workloads from public traces and generates similar ones.
 //
-// A decision takes Options.DecisionTime of virtual time; binding, starting and being deleted take what Options say. There are no kubelets and no API server: what pods
-// use, as opposed to what they request, is not simulated, nor are volumes bound by anybody. Pods that are equal but for their names stand in line behind
-// the first of them that fits nowhere, unless Options.NoLines is set.
+// A decision takes Options.DecisionTime of virtual time; binding, starting and being deleted take what Options say. Volumes are bound, and made after a delay, as
+// the controllers of volumes do, for claims of pods' own and for others that events bring; namespaces have labels. Plugins are asked and told up to Reserve: there is no API
+// server and no kubelet, so that Permit, PreBind, Bind and PostBind are not called, and what pods use, as opposed to what they request, is not simulated.
+// Parts of GPUs are shared by package gpushare's plugin.
+//
+// # Who waits
+//
+// A pod that fits nowhere keeps none from being tried but those that are equal to it: pods of the same template, namespace and priority, which would be refused for the
+// same reasons, stand in line behind the first of them. It has the back-off and the hints of kube-scheduler; when it is placed, or room is being made for it,
+// the next in line is tried at once. In a live cluster each of them would be tried after a change, in the same order, each with a back-off of its own: so in a simulation
+// a pod of a line may be placed up to ten seconds earlier, and much fewer decisions are made. Pods of gangs and pods with volumes stand in no line.
+// A plugin that tells equal pods apart, by their names for example, wants Options.NoLines.
 //
 // # What is measured
 //

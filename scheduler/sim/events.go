@@ -27,6 +27,10 @@ func (s *Simulation) apply(e *Event) error {
 		}
 		s.addNode(e.Node)
 		return nil
+	case SetObject:
+		return s.setObject(e.Object)
+	case DeleteObject:
+		return s.deleteObject(e.Object)
 	}
 	n := s.nodes[e.Name]
 	if n == nil {
@@ -170,6 +174,7 @@ func (s *Simulation) release(p *pod) {
 
 // again submits a pod once more, as another pod of the same name.
 func (s *Simulation) again(p *pod) {
+	s.dropClaims(p)
 	p.spod = nil
 	s.plan(s.opts.ResubmitDelay, resubmit, p)
 	s.metrics.delayed++
@@ -177,6 +182,10 @@ func (s *Simulation) again(p *pod) {
 
 // fire does what was planned.
 func (s *Simulation) fire(t timer) {
+	if t.kind == provisioned {
+		s.provisioned(t.claim, t.uid)
+		return
+	}
 	p := t.pod
 	if p.life != t.life || s.pods[p.key] != p {
 		return
@@ -234,6 +243,7 @@ func (s *Simulation) end(p *pod) {
 	default:
 		s.metrics.delayed--
 	}
+	s.dropClaims(p)
 	if g := p.gang; g != nil {
 		g.ended++
 		g.pods = slices.DeleteFunc(g.pods, func(o *pod) bool { return o == p })

@@ -19,8 +19,8 @@ func (s *Simulation) enqueue(p *pod) {
 	}
 }
 
-// lines reports whether a pod stands in line with those that are alike.
-func (s *Simulation) lines(p *pod) bool { return !s.opts.NoLines && p.gang == nil }
+// lines reports whether a pod stands in line with those that are alike: those with volumes are not.
+func (s *Simulation) lines(p *pod) bool { return !s.opts.NoLines && p.gang == nil && !p.shape.claims }
 
 func (s *Simulation) park(p *pod) {
 	p.parked = true

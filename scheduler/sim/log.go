@@ -2,7 +2,12 @@ package sim
 
 import (
 	"bufio"
+	"fmt"
 	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/keelson/keelson/scheduler"
 )
@@ -103,5 +108,25 @@ func (l *eventLog) node(k EventKind, n *node) {
 	}
 	l.begin(k.String())
 	l.str(" ", n.obj.Name)
+	l.done()
+}
+
+func (l *eventLog) object(k EventKind, o client.Object) {
+	if l == nil {
+		return
+	}
+	l.begin(k.String())
+	l.str(" ", fmt.Sprintf("%T", o)[len("*v1."):])
+	l.str(" ", strings.TrimPrefix(keyOf(o), "/"))
+	l.done()
+}
+
+func (l *eventLog) bound(claim *corev1.PersistentVolumeClaim) {
+	if l == nil {
+		return
+	}
+	l.begin("claim ")
+	l.str("", keyOf(claim))
+	l.str(" volume=", claim.Spec.VolumeName)
 	l.done()
 }

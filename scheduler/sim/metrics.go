@@ -1,9 +1,12 @@
 package sim
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/keelson/keelson/scheduler"
 )
 
 // Sample is the state of the cluster at one time. Slices are by resource, as Result.Resources.
@@ -19,10 +22,33 @@ type Sample struct {
 	Skew []float64
 	// ZoneSkew is the difference between the most and the least utilized zone.
 	ZoneSkew []float64
+	// Measures are those of Options.Measures.
+	Measures []float64
 	// Since the sample before: pods placed, and how long those had waited on average and at most; ends, losses with nodes or by drains, preemptions.
 	Placed                       int
 	MeanWait, MaxWait            time.Duration
 	Finished, Evicted, Preempted int
+}
+
+// Measure is something to be measured of all nodes, beside what is always measured.
+type Measure struct {
+	// Name is what it is called in reports, and About explains it in a line.
+	Name, About string
+	// Percent: it is a part, from 0 to 1.
+	Percent bool
+	// Better is 1 if more is better, and -1 if less is.
+	Better int
+	// Of is the measure of the nodes that are up, which must not be modified and are valid until it returns. It is called for each sample.
+	Of func(nodes iter.Seq[*scheduler.Node]) float64
+}
+
+// nodesUp goes through the nodes that are up, as the engine has them.
+func (s *Simulation) nodesUp(yield func(*scheduler.Node) bool) {
+	for _, n := range s.order {
+		if !n.down && !yield(s.engine.Node(n.obj.Name)) {
+			return
+		}
+	}
 }
 
 // metrics gathers what Result reports.
@@ -122,6 +148,9 @@ func (m *metrics) sample(t time.Duration) {
 	}
 	s.Fragmentation = m.sim.fragmentation(len(s.Utilization))
 	s.Skew, s.ZoneSkew = m.sim.skew(len(s.Utilization))
+	for _, measure := range m.sim.opts.Measures {
+		s.Measures = append(s.Measures, measure.Of(m.sim.nodesUp))
+	}
 	m.samples = append(m.samples, s)
 	for r, v := range s.Fragmentation {
 		for len(m.fragSum) <= r {

@@ -82,6 +82,13 @@ func Compare(results ...*Result) []Figure {
 		add("utilization of "+string(name), 1, column(func(s *Summary) []float64 { return s.Utilization }), percent)
 		add("fragmentation of "+string(name), -1, column(func(s *Summary) []float64 { return s.Fragmentation }), percent)
 	}
+	for _, m := range measuresOf(results) {
+		format := percent
+		if !m.Percent {
+			format = func(v float64) string { return short(v) }
+		}
+		add(m.Name, m.Better, func(r *Result) float64 { return r.measured(r.Summary.Measures, m.Name) }, format)
+	}
 	add("decisions of the engine", 0, sum(func(s *Summary) float64 { return float64(s.Decisions) }), whole)
 	add("end of the last pod", -1, sum(func(s *Summary) float64 { return float64(s.End) }), wait)
 	return out

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,8 +18,10 @@ type Result struct {
 	Policy, Workload string
 	// Resources names the columns of all slices by resource.
 	Resources []corev1.ResourceName
-	Samples   []Sample
-	Summary   Summary
+	// Measures are those of Options.Measures, as in each Sample.
+	Measures []Measure
+	Samples  []Sample
+	Summary  Summary
 }
 
 // Summary is the whole run in figures. Slices are by resource, as Result.Resources.
@@ -34,6 +37,8 @@ type Summary struct {
 	Decisions int
 	// Utilization is the time-weighted mean of the requested part of what the nodes had; Fragmentation the mean of the samples'.
 	Utilization, Fragmentation []float64
+	// Measures are the means of the samples'.
+	Measures []float64
 	// Waits of all pods that were placed, from each submission to the placement; ByPriority has the greatest priority first.
 	Waits      Waits
 	ByPriority []PriorityWaits
@@ -54,7 +59,7 @@ type PriorityWaits struct {
 }
 
 func (m *metrics) result() *Result {
-	r := &Result{Policy: m.sim.opts.Policy, Workload: m.sim.workload.Name, Resources: m.sim.resources, Samples: m.samples}
+	r := &Result{Policy: m.sim.opts.Policy, Workload: m.sim.workload.Name, Resources: m.sim.resources, Measures: m.sim.opts.Measures, Samples: m.samples}
 	for i := range r.Samples {
 		r.Samples[i].widen(len(r.Resources))
 	}
@@ -69,6 +74,12 @@ func (m *metrics) result() *Result {
 	}
 	for i, sum := range m.fragSum {
 		s.Fragmentation[i] = sum / float64(len(m.samples))
+	}
+	s.Measures = make([]float64, len(r.Measures))
+	for i := range s.Measures {
+		for k := range m.samples {
+			s.Measures[i] += m.samples[k].Measures[i] / float64(len(m.samples))
+		}
 	}
 	var all []time.Duration
 	for _, priority := range slices.Backward(slices.Sorted(maps.Keys(m.waits))) {
@@ -117,6 +128,10 @@ func WriteCSV(w io.Writer, results ...*Result) error {
 			head = append(head, fmt.Sprintf("%s_%s", kind, name))
 		}
 	}
+	measures := measuresOf(results)
+	for _, m := range measures {
+		head = append(head, strings.ReplaceAll(m.Name, " ", "_"))
+	}
 	if err := out.Write(head); err != nil {
 		return err
 	}
@@ -137,6 +152,9 @@ func WriteCSV(w io.Writer, results ...*Result) error {
 					line = append(line, strconv.FormatFloat(v, 'f', 6, 64))
 				}
 			}
+			for _, m := range measures {
+				line = append(line, strconv.FormatFloat(r.measured(s.Measures, m.Name), 'f', 6, 64))
+			}
 			if err := out.Write(line); err != nil {
 				return err
 			}
@@ -144,4 +162,24 @@ func WriteCSV(w io.Writer, results ...*Result) error {
 	}
 	out.Flush()
 	return out.Error()
+}
+
+// measuresOf are the results' measures, each once.
+func measuresOf(results []*Result) (out []Measure) {
+	for _, r := range results {
+		for _, m := range r.Measures {
+			if !slices.ContainsFunc(out, func(o Measure) bool { return o.Name == m.Name }) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// measured finds a measure by its name in values as of r.Measures; 0 if it was not measured.
+func (r *Result) measured(values []float64, name string) float64 {
+	if i := slices.IndexFunc(r.Measures, func(m Measure) bool { return m.Name == name }); i >= 0 {
+		return values[i]
+	}
+	return 0
 }

@@ -34,6 +34,12 @@ func (s *Simulation) schedule() error {
 		}
 		d := s.engine.Schedule(p.spod)
 		if d.Fits() {
+			if err := s.engine.Reserve(p.spod, d.Node); err != nil {
+				s.engine.Remove(p.spod.Object.UID)
+				s.queue.Retry(a, instant(s.now))
+				s.log.podBecause("retry", p, err.Error())
+				continue
+			}
 			if err := s.place(p, &d, a.Number); err != nil {
 				return err
 			}
@@ -46,7 +52,7 @@ func (s *Simulation) schedule() error {
 	return nil
 }
 
-// place carries out a decision that the engine knows of.
+// place carries out a decision that the engine knows of, with what plugins reserved.
 func (s *Simulation) place(p *pod, d *scheduler.Decision, attempt int) error {
 	n := s.nodes[d.Node]
 	switch {
@@ -70,8 +76,9 @@ func (s *Simulation) place(p *pod, d *scheduler.Decision, attempt int) error {
 	s.unqueue(p)
 	s.log.placed(p, d, attempt)
 	s.metrics.placed(p)
+	start := s.opts.StartDelay + s.bindVolumes(p)
 	if p.Run > 0 {
-		s.plan(s.opts.StartDelay+p.Run, finish, p)
+		s.plan(start+p.Run, finish, p)
 	}
 	s.queue.Changed(scheduler.ClusterChange{AssignedPod: p.spod}, instant(s.now))
 	s.passed(p)

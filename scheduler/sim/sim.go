@@ -26,15 +26,19 @@ type Options struct {
 	DecisionTime time.Duration
 	// StartDelay passes between the binding of a pod and the start of its run time.
 	StartDelay time.Duration
+	// ProvisionDelay passes until a volume that is made for a claim is there. A pod on its node whose volumes wait for that starts then. Default 5 seconds.
+	ProvisionDelay time.Duration
 	// GracePeriod is how long a preempted pod keeps its place. Default 0.
 	GracePeriod time.Duration
 	// ResubmitDelay passes before a pod that was lost, evicted or preempted, or that failed, comes again. Default 1 second.
 	ResubmitDelay time.Duration
-	// NoLines has every pending pod tried by itself, as in a live cluster. By default pods of the same template stand in line behind the first of them that
-	// fits nowhere, which is much faster when many wait.
+	// NoLines has every pending pod tried by itself after each change that could help it, as in a live cluster. By default pods that are equal but for their names
+	// stand in line behind the first of them that fits nowhere: see "Who waits". That is much faster when many wait.
 	NoLines bool
 	// Interval between the samples of Result.Samples. Default 5 minutes.
 	Interval time.Duration
+	// Measures are sampled beside those that every Result has.
+	Measures []Measure
 	// Log receives one line for each thing that happens; the same options and workload give the same bytes. Nil for none.
 	Log io.Writer
 	// Check verifies the invariants after every step, by rules of its own: no node over its allocatable, no required rule broken, no pod lost or
@@ -61,6 +65,9 @@ func (o Options) withDefaults() Options {
 	if o.ResubmitDelay == 0 {
 		o.ResubmitDelay = time.Second
 	}
+	if o.ProvisionDelay == 0 {
+		o.ProvisionDelay = 5 * time.Second
+	}
 	return o
 }
 
@@ -72,12 +79,18 @@ func (o Options) validate() error {
 		{"Until", o.Until},
 		{"DecisionTime", o.DecisionTime},
 		{"StartDelay", o.StartDelay},
+		{"ProvisionDelay", o.ProvisionDelay},
 		{"GracePeriod", o.GracePeriod},
 		{"ResubmitDelay", o.ResubmitDelay},
 		{"Interval", o.Interval},
 	} {
 		if d.d < 0 {
 			return fmt.Errorf("sim: Options.%s: %v: want 0 or more", d.name, d.d)
+		}
+	}
+	for i, m := range o.Measures {
+		if m.Name == "" || m.Of == nil {
+			return fmt.Errorf("sim: Options.Measures[%d] %q: want a name and a function", i, m.Name)
 		}
 	}
 	return nil
@@ -109,6 +122,7 @@ type Simulation struct {
 	waiting   map[*scheduler.Pod]*pod
 	placed    map[types.UID]*pod
 	parked    int // pods in lines
+	objects   objects
 	metrics   *metrics
 }
 
@@ -132,6 +146,7 @@ func New(w Workload, opts Options) (*Simulation, error) {
 	}
 	s := &Simulation{
 		opts: opts, workload: w, engine: engine, queue: scheduler.NewQueue(engine),
+		objects: newObjects(),
 		columns: map[corev1.ResourceName]int{}, shapes: map[shapeKey]*shape{}, nodes: map[string]*node{}, pods: map[string]*pod{}, waiting: map[*scheduler.Pod]*pod{}, placed: map[types.UID]*pod{},
 	}
 	s.column(corev1.ResourceCPU)
@@ -247,4 +262,10 @@ func since(t time.Time) time.Duration   { return time.Duration(t.UnixNano()) }
 func (s *Simulation) plan(after time.Duration, kind timerKind, p *pod) {
 	s.seq++
 	s.timers.push(timer{at: s.now + after, seq: s.seq, pod: p, life: p.life, kind: kind})
+}
+
+// planClaim is plan for a volume that is being made.
+func (s *Simulation) planClaim(after time.Duration, claim string, uid types.UID) {
+	s.seq++
+	s.timers.push(timer{at: s.now + after, seq: s.seq, kind: provisioned, claim: claim, uid: uid})
 }

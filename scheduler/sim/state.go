@@ -38,6 +38,7 @@ type shape struct {
 	requests []int64 // by resource column
 	live     int
 	seen     int
+	claims   bool // pods have volumes of their own, or wait for one that they share
 	// first fits nowhere at the moment; those that came after it stand in line, from head on.
 	first *pod
 	line  []*pod
@@ -91,6 +92,11 @@ func (s *Simulation) shapeOf(p *Pod) *shape {
 		for name, v := range sh.proto.Requests.All() {
 			sh.requests = set(sh.requests, s.column(name), v)
 		}
+		sh.proto.EachClaim(func(string, bool) bool {
+			sh.claims = true
+			return false
+		})
+		s.namespace(p.Namespace)
 		s.shapes[key] = sh
 		if len(s.common) < maxShapes {
 			s.common = append(s.common, sh)
@@ -108,6 +114,9 @@ func (s *Simulation) instantiate(p *pod) {
 	spod := *p.shape.proto
 	spod.Object = &obj
 	p.spod = &spod
+	if p.shape.claims {
+		s.makeClaims(p)
+	}
 }
 
 // column is a resource's index in all slices by resource, given in the order in which resources are first seen.
@@ -144,14 +153,18 @@ type timer struct {
 	pod  *pod
 	life uint32
 	kind timerKind
+	// Of provisioned: the claim and its UID.
+	claim string
+	uid   types.UID
 }
 
 type timerKind uint8
 
 const (
-	finish   timerKind = iota // a pod's run time is over
-	gone                      // a preempted pod has ended
-	resubmit                  // a pod comes again
+	finish      timerKind = iota // a pod's run time is over
+	gone                         // a preempted pod has ended
+	resubmit                     // a pod comes again
+	provisioned                  // a volume was made
 )
 
 // timers is a heap by time, then by order of planning.

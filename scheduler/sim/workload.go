@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Workload is what happens to a cluster. Package trace reads and generates workloads; Events makes one of a slice.
@@ -38,11 +39,16 @@ const (
 	DrainNode
 	// RemoveNode takes a node away for good.
 	RemoveNode
+	// SetObject adds or replaces Event.Object: a Namespace, StorageClass, PersistentVolume, PersistentVolumeClaim, CSINode, CSIDriver, CSIStorageCapacity or
+	// PodDisruptionBudget.
+	SetObject
+	// DeleteObject takes the object of that kind, namespace and name away, if it is there.
+	DeleteObject
 )
 
 // String is the kind as it appears in logs.
 func (k EventKind) String() string {
-	names := []string{"submit", "cancel", "node-add", "node-fail", "node-recover", "node-drain", "node-remove"}
+	names := []string{"submit", "cancel", "node-add", "node-fail", "node-recover", "node-drain", "node-remove", "set", "delete"}
 	if k < 0 || int(k) >= len(names) {
 		return fmt.Sprintf("event-%d", int(k))
 	}
@@ -62,6 +68,8 @@ type Event struct {
 	Node *corev1.Node
 	// Name of the node, or "namespace/name" of the pod.
 	Name string
+	// Object comes with SetObject and DeleteObject and is not modified.
+	Object client.Object
 }
 
 // Pod is a pod of a workload.

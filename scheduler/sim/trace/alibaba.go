@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/keelson/keelson/scheduler/sim"
+	"github.com/keelson/keelson/scheduler/sim/gpushare"
 )
 
 // Alibaba2018Files are tables of Alibaba's cluster trace of 2018, as published: CSV without headers.
@@ -148,9 +149,9 @@ func label(v string) string {
 	return strings.Trim(v[:min(len(v), 63)], "-_.")
 }
 
-// GPUMilli is the resource that pods take of nodes' GPUs, in thousandths of one. To ask for half a GPU is to ask for 500. Whether a GPU is shared with others, and with how
-// many, is beyond what requests of a node say: a plugin of your own may see to it.
-const GPUMilli corev1.ResourceName = "alibabacloud.com/gpu-milli"
+// GPUMilli is the resource that pods take of nodes' GPUs, in thousandths of one: to ask for half a GPU is to ask for 500. The default profile looks at the sum
+// alone; package gpushare's plugin sees to it that parts are of one device, and whole ones are free.
+const GPUMilli = gpushare.Resource
 
 // GPUModelLabel is the label of nodes that has their GPUs' model.
 const GPUModelLabel = "alibabacloud.com/gpu-card-model"
