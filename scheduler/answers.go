@@ -1,11 +1,17 @@
 package scheduler
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // changeLog remembers which nodes changed, so that cached answers are brought up to date by looking at those alone.
 type changeLog struct {
 	first   int // the position of entries[0]
 	entries []change
+
+	once   []change
+	onceAt []int32 // by slot: its place in once, if that is of the same slot
 }
 
 type change struct {
@@ -33,6 +39,26 @@ func (l *changeLog) since(pos int) (changes []change, ok bool) {
 		return nil, false
 	}
 	return l.entries[pos-l.first:], true
+}
+
+// sinceOnce is since with each node once, in the order in which they first changed. The slice is valid until the next call.
+func (l *changeLog) sinceOnce(pos int) (changes []change, ok bool) {
+	if changes, ok = l.since(pos); len(changes) < 2 {
+		return changes, ok
+	}
+	l.once = l.once[:0]
+	for _, c := range changes {
+		for len(l.onceAt) <= int(c.slot) {
+			l.onceAt = append(l.onceAt, 0)
+		}
+		if at := int(l.onceAt[c.slot]); at < len(l.once) && l.once[at].slot == c.slot {
+			l.once[at].object = l.once[at].object || c.object
+			continue
+		}
+		l.onceAt[c.slot] = int32(len(l.once))
+		l.once = append(l.once, c)
+	}
+	return l.once, ok
 }
 
 // answers are what the cacheable plugins say of the pods of one signature, by slot.
@@ -71,7 +97,7 @@ func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 	e.lru++
 	a.used = e.lru
 	a.grow(len(e.nodes))
-	if changes, ok := e.log.since(a.pos); ok {
+	if changes, ok := e.log.sinceOnce(a.pos); ok {
 		for _, c := range changes {
 			e.refresh(a, prof, pod, int(c.slot), c.object)
 		}
@@ -220,12 +246,17 @@ func (a *answers) set(slot int, r *Rejection) {
 		a.resolvables--
 	}
 	old := a.full[slot]
-	if old == r {
+	if old == r || old.same(r) {
 		return
 	}
 	a.count(old, -1)
 	a.count(r, 1)
 	a.full[slot] = r
+}
+
+// same reports whether both say the same.
+func (r *Rejection) same(o *Rejection) bool {
+	return r != nil && o != nil && r != errGone && o != errGone && r.Unresolvable == o.Unresolvable && r.Plugin == o.Plugin && slices.Equal(r.Reasons, o.Reasons)
 }
 
 func (a *answers) count(r *Rejection, sign int) {

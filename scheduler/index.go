@@ -101,7 +101,7 @@ func (e *Engine) sync(x *index, js []judged) {
 			x.feats = append(x.feats, noFeature)
 		}
 	}
-	changes, ok := e.log.since(x.pos)
+	changes, ok := e.log.sinceOnce(x.pos)
 	if !ok {
 		for slot := range e.nodes {
 			tally(x, js, e.nodes, int32(slot), nil)
