@@ -195,9 +195,9 @@ func listTree(t tree, opts store.ListOptions) (store.ListResult, []ref) {
 	}
 	res.KVs = make([]store.KV, 0, n)
 	refs := make([]ref, 0, n)
-	t.Ascend(from, func(key string, r ref) bool {
+	t.Ascend(from, func(key string, r *ref) bool {
 		res.KVs = append(res.KVs, store.KV{Key: key, CreateRevision: r.create, ModRevision: r.mod})
-		refs = append(refs, r)
+		refs = append(refs, *r)
 		return len(refs) < n
 	})
 	return res, refs

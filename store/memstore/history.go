@@ -11,55 +11,79 @@ import (
 	"github.com/keelson/keelson/store/internal/watchhub"
 )
 
-// chunkLen is how many revisions a chunk holds, and so how many are at most replayed to read
-// an old one.
-const chunkLen = 256
+const (
+	// chunkLen is how many revisions a chunk holds, and so how many are at most replayed to read
+	// an old one. The first ones of a store hold fewer, so that a fork is small.
+	chunkLen      = 256
+	firstChunkLen = 8
 
-// eventOverhead is about what an event takes beside its key and values, in bytes.
-const eventOverhead = 200
+	// eventOverhead is about what an event takes beside its key and values, in bytes.
+	eventOverhead = 200
+
+	// graceBytes is how much more than history there is for watchers that have been there when it was compacted: one
+	// that has not had its turn yet is not slow.
+	graceBytes = 1 << 20
+)
 
 // chunk is a piece of the log. An entry is written once, by the store that owns the chunk and
-// before the view that includes it is published.
+// before what has its revision is published.
 type chunk struct {
-	first   int64        // revision of entries[0]
-	base    tree         // the state before it
-	bytes   atomic.Int64 // what the entries hold of former values; a fork reads it too
-	n       int          // for the owner
-	entries [chunkLen][]store.Event
+	first int64        // revision of the first entry
+	base  tree         // the state before it
+	bytes atomic.Int64 // what the entries hold of former values; a fork reads it too
+	n     int          // for the owner
+	one   []store.Event
+	many  [][]store.Event // instead, where a revision has several
+}
+
+func newChunk(first int64, base tree, n int) *chunk {
+	return &chunk{first: first, base: base, one: make([]store.Event, n), many: make([][]store.Event, n)}
+}
+
+func (c *chunk) full() bool { return c.n == len(c.one) }
+
+// add returns the next entry's event.
+func (c *chunk) add() *store.Event {
+	c.n++
+	return &c.one[c.n-1]
+}
+
+// setMany makes events those of the newest entry.
+func (c *chunk) setMany(events []store.Event) { c.many[c.n-1] = events }
+
+// events returns those of a revision.
+func (c *chunk) events(rev int64) []store.Event {
+	i := rev - c.first
+	if m := c.many[i]; m != nil {
+		return m
+	}
+	return c.one[i : i+1 : i+1]
 }
 
 // history is the log as chunks in order. The slice of a view is never written to; only the
 // spare capacity behind it is, by the store that owns it.
 type history []*chunk
 
-// append adds the events of rev and reports whether it began a new chunk.
-func (h history) append(rev int64, before tree, events []store.Event, ownTail bool) (history, bool) {
-	began := false
-	if n := len(h); n == 0 || !ownTail || h[n-1].n == chunkLen {
-		h = append(h, &chunk{first: rev, base: before})
-		began = true
-	}
-	c := h[len(h)-1]
-	c.entries[c.n] = events
-	c.n++
-	bytes := 0
-	for i := range events {
-		bytes += len(events[i].KV.Key) + eventOverhead
-		if p := events[i].Prev; p != nil {
-			bytes += len(p.Value)
+// trim drops the chunks that are not needed to read at floor, nor among the last that have grace bytes.
+func (h history) trim(floor, grace int64) history {
+	i := h.chunk(floor + 1)
+	for ; i > 0 && grace > 0; i-- {
+		if grace -= h[i-1].bytes.Load(); grace < 0 {
+			break
 		}
 	}
-	c.bytes.Add(int64(bytes))
-	return h, began
-}
-
-// trim drops the chunks that are not needed to read at floor.
-func (h history) trim(floor int64) history {
-	i := h.chunk(floor + 1)
 	if i <= 0 {
 		return h
 	}
 	return slices.Clone(h[i:]) // so that the dropped ones are not held by the array
+}
+
+// start returns the revision after which there are events.
+func (h history) start(rev int64) int64 {
+	if len(h) == 0 {
+		return rev
+	}
+	return h[0].first - 1
 }
 
 // chunk returns the index of the last chunk that begins at or before rev.
@@ -70,16 +94,15 @@ func (h history) chunk(rev int64) int {
 // entry returns the events of a revision in the log. A fork's log goes on in a chunk of its own
 // while the one before it may be growing in the other store, hence the search by revision.
 func (h history) entry(rev int64) []store.Event {
-	c := h[h.chunk(rev)]
-	return c.entries[rev-c.first]
+	return h[h.chunk(rev)].events(rev)
 }
 
-// treeAt returns the state at a revision that is retained and older than the newest.
+// treeAt returns the tree of a revision that is retained and older than the newest. Values in it may be newer.
 func (h history) treeAt(rev int64) tree {
 	c := h[h.chunk(rev+1)]
-	e := c.base.Edit()
+	e := c.base.EditShared(loadValue)
 	for r := c.first; r <= rev; r++ {
-		apply(e, c.entries[r-c.first])
+		apply(e, c.events(r))
 	}
 	return e.Tree()
 }
@@ -103,44 +126,33 @@ var _ watchhub.Source = source{}
 
 func (src source) Bounds() (current, floor int64) {
 	v := src.s.view.Load()
-	return v.rev, v.floor
+	return v.rev.Load(), v.floor
 }
 
 func (src source) Read(after int64, prefix string, limit int) ([]store.Event, int64, error) {
 	v := src.s.view.Load()
-	if after < v.floor {
+	newest := v.rev.Load()
+	if after < v.log.start(newest) {
 		return nil, 0, store.ErrCompacted
 	}
-	var out []store.Event
-	shared := false // out is an entry of the log
-	for rev := after + 1; rev <= v.rev; rev++ {
+	var out []store.Event // of its own: an entry would hold its whole chunk
+	for rev := after + 1; rev <= newest; rev++ {
 		entry := v.log.entry(rev)
 		lo := sort.Search(len(entry), func(i int) bool { return entry[i].KV.Key >= prefix })
 		hi := lo
 		for hi < len(entry) && strings.HasPrefix(entry[hi].KV.Key, prefix) {
 			hi++
 		}
-		switch {
-		case lo == hi:
-			continue
-		case out == nil:
-			out, shared = entry[lo:hi:hi], true
-		default:
-			if shared {
-				out, shared = append(make([]store.Event, 0, 2*(len(out)+hi-lo)), out...), false
-			}
-			out = append(out, entry[lo:hi]...)
-		}
-		if len(out) >= limit {
+		if out = append(out, entry[lo:hi]...); len(out) >= limit {
 			return out, rev, nil
 		}
 	}
-	return out, v.rev, nil
+	return out, newest, nil
 }
 
 func (src source) Changes(after, through int64, visit func(rev int64, key string)) error {
 	v := src.s.view.Load()
-	if after < v.floor {
+	if after < v.log.start(through) {
 		return store.ErrCompacted
 	}
 	for rev := after + 1; rev <= through; rev++ {

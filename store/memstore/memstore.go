@@ -50,19 +50,11 @@ type Store struct {
 	hub  *watchhub.Hub
 	old  atomic.Pointer[oldTree]
 
-	mu      sync.Mutex // serializes writers
-	closed  atomic.Bool
-	ownTail bool // the last chunk of the log is not shared with another store
+	mu     sync.Mutex // serializes writers
+	closed atomic.Bool
+	maker  *cowtree.Maker // of the nodes that no other store has
+	tail   *chunk         // where the log goes on, nil if that is in a new chunk
 }
-
-// view is one revision of the store; it is immutable.
-type view struct {
-	rev, floor int64
-	tree       tree
-	log        history
-}
-
-type tree = cowtree.Tree[*store.KV]
 
 // oldTree remembers the last tree made for an old revision, for the next page of a list.
 type oldTree struct {
@@ -82,11 +74,11 @@ func New(opts Options) (*Store, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	return newStore(opts, &view{rev: 1, floor: 1}), nil
+	return newStore(opts, newView(1, 1, tree{}, nil)), nil
 }
 
 func newStore(opts Options, v *view) *Store {
-	s := &Store{opts: opts}
+	s := &Store{opts: opts, maker: new(cowtree.Maker)}
 	s.view.Store(v)
 	s.hub = watchhub.New(source{s})
 	return s
@@ -96,9 +88,11 @@ func newStore(opts Options, v *view) *Store {
 // It takes O(1) time and memory, may be called at any time, even after Close, and the two do not
 // affect each other; each is closed on its own. Watchers stay with the store they came from.
 func (s *Store) Fork() *Store {
-	v := *s.view.Load()
-	v.log = slices.Clip(v.log)
-	return newStore(s.opts, &v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maker = new(cowtree.Maker) // the nodes that there are belong to nobody from here on
+	v := s.view.Load()
+	return newStore(s.opts, newView(v.rev.Load(), v.floor, v.tree, slices.Clip(v.log)))
 }
 
 // Get implements store.Store.
@@ -106,12 +100,15 @@ func (s *Store) Get(ctx context.Context, key string, rev int64) (store.GetResult
 	if key == "" || rev < 0 {
 		return store.GetResult{}, fmt.Errorf("%w: get of %q at revision %d", store.ErrInvalid, key, rev)
 	}
-	t, rev, err := s.at(ctx, rev)
+	at, err := s.at(ctx, rev)
 	if err != nil {
 		return store.GetResult{}, err
 	}
-	kv, _ := t.Get(key)
-	return store.GetResult{KV: kv, Revision: rev}, nil
+	res := store.GetResult{Revision: at.rev}
+	if p, _ := at.tree.Find(key); p != nil {
+		res.KV = at.value(p)
+	}
+	return res, nil
 }
 
 // List implements store.Store.
@@ -119,10 +116,11 @@ func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.ListRes
 	if err := opts.Check(); err != nil {
 		return store.ListResult{}, err
 	}
-	t, rev, err := s.at(ctx, opts.Revision)
+	at, err := s.at(ctx, opts.Revision)
 	if err != nil {
 		return store.ListResult{}, err
 	}
+	t := at.tree
 	from := opts.Prefix
 	if opts.After >= from && opts.After != "" {
 		from = opts.After + "\x00"
@@ -136,13 +134,13 @@ func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.ListRes
 	if opts.Limit > 0 && opts.Limit < n {
 		n = opts.Limit
 	}
-	res := store.ListResult{Revision: rev, More: n < total, Remaining: int64(total - n)}
+	res := store.ListResult{Revision: at.rev, More: n < total, Remaining: int64(total - n)}
 	if n == 0 {
 		return res, nil
 	}
 	res.KVs = make([]store.KV, 0, n)
-	t.Ascend(from, func(_ string, kv *store.KV) bool {
-		res.KVs = append(res.KVs, *kv)
+	t.Ascend(from, func(_ string, p **store.KV) bool {
+		res.KVs = append(res.KVs, *at.value(p))
 		return len(res.KVs) < n
 	})
 	if opts.KeysOnly {
@@ -154,28 +152,36 @@ func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.ListRes
 }
 
 // at returns the state at rev.
-func (s *Store) at(ctx context.Context, rev int64) (tree, int64, error) {
+func (s *Store) at(ctx context.Context, rev int64) (snapshot, error) {
 	if s.closed.Load() {
-		return tree{}, 0, store.ErrClosed
+		return snapshot{}, store.ErrClosed
 	}
 	if err := ctx.Err(); err != nil {
-		return tree{}, 0, err
+		return snapshot{}, err
 	}
 	v := s.view.Load()
+	newest := v.rev.Load()
 	switch {
-	case rev == 0 || rev == v.rev:
-		return v.tree, v.rev, nil
+	case rev == 0 || rev == newest:
+		return snapshot{rev: newest, tree: v.tree, view: v}, nil
 	case rev < v.floor:
-		return tree{}, 0, fmt.Errorf("%w: revision %d, the oldest is %d", store.ErrCompacted, rev, v.floor)
-	case rev > v.rev:
-		return tree{}, 0, fmt.Errorf("%w: revision %d, the newest is %d", store.ErrFutureRevision, rev, v.rev)
+		return snapshot{}, fmt.Errorf("%w: revision %d, the oldest is %d", store.ErrCompacted, rev, v.floor)
+	case rev > newest:
+		return snapshot{}, fmt.Errorf("%w: revision %d, the newest is %d", store.ErrFutureRevision, rev, newest)
 	}
-	if o := s.old.Load(); o != nil && o.rev == rev {
-		return o.tree, rev, nil
+	o := s.old.Load()
+	if o == nil || o.rev != rev {
+		o = &oldTree{rev: rev, tree: v.log.treeAt(rev)}
+		s.old.Store(o)
 	}
-	t := v.log.treeAt(rev)
-	s.old.Store(&oldTree{rev: rev, tree: t})
-	return t, rev, nil
+	return snapshot{rev: rev, tree: o.tree, view: v}, nil
+}
+
+// change is what an op comes to.
+type change struct {
+	place **store.KV // of the value, nil if the key is absent
+	prev  *store.KV
+	next  *store.KV // nil if the op changes nothing or deletes
 }
 
 // Commit implements store.Store.
@@ -192,47 +198,64 @@ func (s *Store) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
 		return 0, store.ErrClosed
 	}
 	v := s.view.Load()
-	rev := v.rev + 1
-	events := make([]store.Event, 0, len(ops))
-	e := v.tree.Edit()
+	rev := v.rev.Load() + 1
+	var room [4]change
+	changes := room[:0]
+	if len(ops) > len(room) {
+		changes = make([]change, 0, len(ops))
+	}
+	effects := 0
+	inPlace := true // only values change, in nodes of this store's own
 	for i := range ops {
 		op := &ops[i]
-		prev, _ := e.Get(op.Key)
+		var c change
+		p, maker := v.tree.Find(op.Key)
 		mod := int64(0)
-		if prev != nil {
-			mod = prev.ModRevision
+		if p != nil {
+			c.place, c.prev = p, *p
+			mod = c.prev.ModRevision
 		}
 		if !op.If.Holds(mod) {
-			return 0, &store.ConflictError{Key: op.Key, If: op.If, Current: prev, Revision: v.rev}
+			return 0, &store.ConflictError{Key: op.Key, If: op.If, Current: c.prev, Revision: rev - 1}
 		}
 		switch {
 		case op.Kind == store.OpPut:
-			kv := &store.KV{Key: op.Key, Value: op.Value, CreateRevision: rev, ModRevision: rev}
-			if prev != nil {
-				kv.CreateRevision = prev.CreateRevision
-				kv.Key = prev.Key // versions of a key share one string
+			c.next = &store.KV{Key: op.Key, Value: op.Value, CreateRevision: rev, ModRevision: rev}
+			if c.prev != nil {
+				c.next.CreateRevision = c.prev.CreateRevision
+				c.next.Key = c.prev.Key // versions of a key share one string
 			}
-			events = append(events, store.Event{KV: *kv, Prev: prev})
-			e.Set(kv.Key, kv)
-		case op.Kind == store.OpDelete && prev != nil:
-			events = append(events, store.Event{KV: store.KV{Key: prev.Key, ModRevision: rev}, Deleted: true, Prev: prev})
-			e.Delete(prev.Key)
+			inPlace = inPlace && maker == s.maker
+			effects++
+		case op.Kind == store.OpDelete && c.prev != nil:
+			inPlace = false
+			effects++
 		}
+		changes = append(changes, c)
 	}
-	if len(events) == 0 {
-		return v.rev, nil
+	if effects == 0 {
+		return rev - 1, nil
 	}
-	if len(events) > 1 {
-		slices.SortFunc(events, func(a, b store.Event) int { return strings.Compare(a.KV.Key, b.KV.Key) })
+	// Whoever finds a new value finds what was before it in the log.
+	next := s.record(v, rev, ops, changes, effects)
+	if inPlace {
+		for i := range changes {
+			if c := &changes[i]; c.next != nil {
+				storeValue(c.place, c.next)
+			}
+		}
+	} else {
+		if next == nil {
+			next = v.next()
+		}
+		next.tree = s.edit(v.tree, ops, changes)
 	}
-	next := &view{rev: rev, floor: v.floor, tree: e.Tree()}
-	var sealed bool
-	next.log, sealed = v.log.append(rev, v.tree, events, s.ownTail)
-	s.ownTail = true
-	if sealed {
-		s.trim(next)
+	if next == nil {
+		v.rev.Store(rev)
+	} else {
+		next.rev.Store(rev)
+		s.view.Store(next)
 	}
-	s.view.Store(next)
 	s.hub.Published()
 	return rev, nil
 }
@@ -246,9 +269,65 @@ func (s *Store) CommitEach(ctx context.Context, commits [][]store.Op) []store.Co
 	return out
 }
 
-// trim raises the floor of the view to be published to what the options allow.
-func (s *Store) trim(next *view) {
-	floor := max(next.floor, next.rev-1-s.opts.History)
+// edit returns t with the changes.
+func (s *Store) edit(t tree, ops []store.Op, changes []change) tree {
+	e := t.EditAs(s.maker)
+	for i := range changes {
+		switch c := &changes[i]; {
+		case c.next != nil:
+			e.Set(c.next.Key, c.next)
+		case ops[i].Kind == store.OpDelete && c.prev != nil:
+			e.Delete(c.prev.Key)
+		}
+	}
+	return e.Tree()
+}
+
+// record puts the events of rev into the log. It returns the view to be published, if that is a new one because the
+// log has got a new chunk.
+func (s *Store) record(v *view, rev int64, ops []store.Op, changes []change, effects int) (next *view) {
+	if s.tail == nil || s.tail.full() {
+		next = v.next()
+		s.tail = next.grow(rev, s.tail)
+		defer s.trim(next, rev)
+	}
+	at := s.tail.add()
+	var sorted []store.Event
+	if effects > 1 {
+		sorted = make([]store.Event, 0, effects)
+	}
+	bytes := 0
+	for i := range changes {
+		c := &changes[i]
+		ev := at
+		switch {
+		case c.next == nil && (c.prev == nil || ops[i].Kind != store.OpDelete):
+			continue
+		case effects > 1:
+			sorted = append(sorted, store.Event{})
+			ev = &sorted[len(sorted)-1]
+		}
+		if ev.Prev = c.prev; c.prev != nil {
+			bytes += len(c.prev.Value)
+		}
+		if c.next != nil {
+			ev.KV = *c.next
+		} else {
+			ev.KV, ev.Deleted = store.KV{Key: c.prev.Key, ModRevision: rev}, true
+		}
+		bytes += len(ev.KV.Key) + eventOverhead
+	}
+	if effects > 1 {
+		slices.SortFunc(sorted, func(a, b store.Event) int { return strings.Compare(a.KV.Key, b.KV.Key) })
+		s.tail.setMany(sorted)
+	}
+	s.tail.bytes.Add(int64(bytes))
+	return next
+}
+
+// trim raises the floor of the view that is to be published at rev to what the options allow.
+func (s *Store) trim(next *view, rev int64) {
+	floor := max(next.floor, rev-1-s.opts.History)
 	bytes := int64(0)
 	for i := len(next.log) - 2; i >= 0; i-- {
 		if bytes += next.log[i].bytes.Load(); bytes > s.opts.HistoryBytes {
@@ -258,15 +337,27 @@ func (s *Store) trim(next *view) {
 	}
 	// Waiters are told of what goes, but for that a writer waits only if they are far behind.
 	if held := s.hub.Retain(floor); held < floor {
-		if next.rev-held < 2*s.opts.History {
+		if rev-held < 2*s.opts.History {
 			floor = held
 		} else {
 			s.hub.Scan()
 		}
 	}
 	if floor > next.floor {
-		next.floor = floor
-		next.log = next.log.trim(floor)
+		s.raise(next, floor)
+	}
+}
+
+// raise makes floor the floor of a view that is to be published.
+func (s *Store) raise(next *view, floor int64) {
+	next.floor = floor
+	grace := int64(0)
+	if s.hub.Watched() {
+		grace = graceBytes
+	}
+	next.log = next.log.trim(floor, grace)
+	if o := s.old.Load(); o != nil && o.rev < floor {
+		s.old.Store(nil)
 	}
 }
 
@@ -294,8 +385,9 @@ func (s *Store) Revision(ctx context.Context) (current, compacted int64, err err
 		return 0, 0, err
 	}
 	v := s.view.Load()
-	s.hub.Progress(v.rev)
-	return v.rev, v.floor, nil
+	rev := v.rev.Load()
+	s.hub.Progress(rev)
+	return rev, v.floor, nil
 }
 
 // Compact implements store.Store.
@@ -311,18 +403,17 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
-	v := *s.view.Load()
-	if rev > v.rev {
-		return fmt.Errorf("%w: compaction to revision %d, the newest is %d", store.ErrFutureRevision, rev, v.rev)
+	v := s.view.Load()
+	if newest := v.rev.Load(); rev > newest {
+		return fmt.Errorf("%w: compaction to revision %d, the newest is %d", store.ErrFutureRevision, rev, newest)
 	}
 	if rev <= v.floor {
 		return nil
 	}
 	s.hub.Scan()
-	v.floor = rev
-	v.log = v.log.trim(rev)
-	s.view.Store(&v)
-	s.old.Store(nil)
+	next := v.next()
+	s.raise(next, rev)
+	s.view.Store(next)
 	return nil
 }
 
@@ -338,8 +429,11 @@ func (s *Store) Advance(ctx context.Context, rev int64) error {
 	}
 	s.hub.Scan()
 	v := s.view.Load()
-	rev = max(rev, v.rev)
-	s.view.Store(&view{rev: rev, floor: rev, tree: v.tree})
+	rev = max(rev, v.rev.Load())
+	next := newView(rev, rev, v.tree, nil)
+	v.end.next.Store(next.end)
+	s.tail = nil
+	s.view.Store(next)
 	s.old.Store(nil)
 	s.hub.Published()
 	return nil

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/keelson/keelson/store"
@@ -157,6 +160,97 @@ func TestFormerValuesAreFreed(t *testing.T) {
 	}
 }
 
+// Readers see each commit as a whole, or nothing of it, and their revision stays what it was, whatever is
+// written in place meanwhile, and by whichever of two stores that share nodes.
+func TestReadersDuringWrites(t *testing.T) {
+	s := open(t, Options{History: 300})
+	const keys = 200
+	commit := func(s *Store, i int, value string) {
+		a, b := fmt.Sprintf("k%03d", i%keys), fmt.Sprintf("k%03d", (i*7+1)%keys)
+		ops := []store.Op{store.Put(a, []byte(value), store.Any()), store.Put("last", []byte(a), store.Any())}
+		if i%5 == 0 && a != b {
+			ops = append(ops, store.Delete(b, store.Any()))
+		}
+		if _, err := s.Commit(context.Background(), ops...); err != nil {
+			t.Error(err)
+		}
+	}
+	check := func(s *Store) {
+		list, err := s.List(context.Background(), store.ListOptions{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		found := list.Revision < 3
+		var last *store.KV
+		for i := range list.KVs {
+			if kv := &list.KVs[i]; kv.Key == "last" {
+				last = kv
+			}
+		}
+		for i := range list.KVs {
+			kv := &list.KVs[i]
+			if kv.ModRevision > list.Revision {
+				t.Errorf("a list at %d has %s of %d", list.Revision, kv.Key, kv.ModRevision)
+			}
+			if last != nil && kv.Key == string(last.Value) {
+				found = kv.ModRevision == list.Revision && last.ModRevision == list.Revision
+			}
+		}
+		if !found {
+			t.Errorf("a list at %d has not what was written then", list.Revision)
+		}
+		for range 3 {
+			runtime.Gosched()
+			again, err := s.List(context.Background(), store.ListOptions{Revision: list.Revision})
+			if errors.Is(err, store.ErrCompacted) {
+				return
+			}
+			if diff := cmp.Diff(list, again); err != nil || diff != "" {
+				t.Errorf("%v; list at %d, and then: %s", err, list.Revision, diff)
+				return
+			}
+			if last != nil {
+				got, err := s.Get(context.Background(), "last", list.Revision)
+				if !errors.Is(err, store.ErrCompacted) && (err != nil || !cmp.Equal(got.KV, last)) {
+					t.Errorf("Get at %d: %v, %v; want %v", list.Revision, got.KV, err, last)
+				}
+			}
+		}
+	}
+	for i := range keys {
+		commit(s, i, "first")
+	}
+	fork := s.Fork()
+	t.Cleanup(func() { fork.Close() })
+	var writers, readers sync.WaitGroup
+	var done atomic.Bool
+	for name, s := range map[string]*Store{"s": s, "fork": fork} {
+		writers.Go(func() {
+			for i := range 5000 {
+				commit(s, i, fmt.Sprint(name, i))
+				if i%16 == 0 {
+					runtime.Gosched()
+				}
+			}
+		})
+		readers.Go(func() {
+			for !done.Load() && !t.Failed() {
+				check(s)
+			}
+		})
+	}
+	writers.Wait()
+	done.Store(true)
+	readers.Wait()
+	for name, s := range map[string]*Store{"s": s, "fork": fork} {
+		check(s)
+		if got := value(t, s, "k199", 0); got != name+"4999" {
+			t.Errorf("%s has %s", name, got)
+		}
+	}
+}
+
 // A watcher that waits while only others' keys change is not cut off by trimming.
 func TestQuietWatcherOutlivesHistory(t *testing.T) {
 	s := open(t, Options{History: 500})
@@ -189,24 +283,67 @@ func TestQuietWatcherOutlivesHistory(t *testing.T) {
 
 func (s *Store) hubWaiting() int64 { return s.hub.Waiting() }
 
+// BenchmarkCommit updates keys with values that others have made; cpu-ns/op is what the process used, whatever else the
+// machine has to do.
 func BenchmarkCommit(b *testing.B) {
+	for _, writers := range []int{1, 64} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			s := open(b, Options{})
+			keys := make([]string, 100_000)
+			vals := make([][]byte, len(keys))
+			for i := range keys {
+				keys[i] = fmt.Sprintf("/registry/pods/namespace-%03d/pod-%06d", i%100, i)
+				vals[i] = make([]byte, 1500)
+				if _, err := s.Commit(b.Context(), store.Put(keys[i], vals[i], store.Any())); err != nil {
+					b.Fatal(err)
+				}
+			}
+			ctx := context.Background()
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			before := cpuTime()
+			for range writers {
+				wg.Go(func() {
+					for i := int(next.Add(1)); i <= b.N; i = int(next.Add(1)) {
+						at := i * 7919 % len(keys)
+						if _, err := s.Commit(ctx, store.Put(keys[at], vals[at], store.Any())); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkCreateDelete makes and removes keys, which changes the tree.
+func BenchmarkCreateDelete(b *testing.B) {
 	s := open(b, Options{})
-	keys := make([]string, 100_000)
+	key := func(i int) string { return fmt.Sprintf("/registry/pods/namespace-%03d/pod-%06d", i%100, i) }
 	val := make([]byte, 1500)
-	for i := range keys {
-		keys[i] = fmt.Sprintf("/registry/pods/namespace-%03d/pod-%06d", i%100, i)
-		if _, err := s.Commit(b.Context(), store.Put(keys[i], val, store.Any())); err != nil {
-			b.Fatal(err)
-		}
+	for i := range 100_000 {
+		put(b, s, key(i), "v")
 	}
 	ctx := context.Background()
 	b.ReportAllocs()
 	b.ResetTimer()
-	for i := 0; i < b.N; i++ {
-		if _, err := s.Commit(ctx, store.Put(keys[i*7919%len(keys)], val, store.Any())); err != nil {
+	before := cpuTime()
+	for i := range b.N {
+		op := store.Delete(key(i/2*7919%100_000), store.Any())
+		if i%2 == 1 {
+			op = store.Put(op.Key, val, store.Absent())
+		}
+		if _, err := s.Commit(ctx, op); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
 func BenchmarkGet(b *testing.B) {
@@ -242,7 +379,7 @@ func BenchmarkList10000(b *testing.B) {
 	})
 	b.Run("copy", func(b *testing.B) {
 		var kvs []*store.KV
-		s.view.Load().tree.Ascend("", func(_ string, kv *store.KV) bool { kvs = append(kvs, kv); return true })
+		s.view.Load().tree.Ascend("", func(_ string, kv **store.KV) bool { kvs = append(kvs, *kv); return true })
 		b.ReportAllocs()
 		for b.Loop() {
 			out := make([]store.KV, 0, len(kvs))

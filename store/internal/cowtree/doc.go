@@ -7,5 +7,8 @@
 //	e.Delete("b")
 //	t2 := e.Tree() // t is unchanged
 //
+// One who makes a series of trees may also change values in nodes that only this series has (see Tree.Find and
+// EditAs); its readers then have to know a value's version.
+//
 // Every node knows how many pairs are below it, so that counting a range does not walk it.
 package cowtree

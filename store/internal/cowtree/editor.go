@@ -7,6 +7,8 @@ import "slices"
 type Editor[V any] struct {
 	root  *node[V]
 	token *token
+	maker *Maker
+	load  func(*V) V // how to read a value that may be changed meanwhile; nil is plainly
 
 	// Where the key that Get was last called with is: Set often follows.
 	found bool
@@ -20,6 +22,17 @@ const maxDepth = 16
 
 // Edit returns an editor that starts from t.
 func (t Tree[V]) Edit() *Editor[V] { return &Editor[V]{root: t.root, token: new(token)} }
+
+// EditAs is Edit for one who changes values in nodes that it has made without an editor: nodes that this
+// editor makes are the maker's. Whoever does that sees to it that others read such values in a way that bears it.
+func (t Tree[V]) EditAs(m *Maker) *Editor[V] {
+	return &Editor[V]{root: t.root, token: new(token), maker: m}
+}
+
+// EditShared is Edit while values of t may be changed by their maker: they are read with load.
+func (t Tree[V]) EditShared(load func(*V) V) *Editor[V] {
+	return &Editor[V]{root: t.root, token: new(token), load: load}
+}
 
 // Tree returns what has been made so far; later edits do not change it.
 func (e *Editor[V]) Tree() Tree[V] {
@@ -40,7 +53,7 @@ func (e *Editor[V]) Get(key string) (v V, ok bool) {
 		e.depth++
 		n = n.kids[i]
 	}
-	i, found := n.find(key)
+	i, found := n.exact(key)
 	if !found {
 		return v, false
 	}
@@ -56,14 +69,14 @@ func (e *Editor[V]) Set(key string, v V) (added bool) {
 	}
 	e.found = false
 	if e.root == nil {
-		n := newNode[V](e.token, true, 1)
+		n := e.newNode(true, 1)
 		n.keyset, n.count, n.vals = newKeyset(e.token, []string{key}, false), 1, append(n.vals, v)
 		e.root = n
 		return true
 	}
 	left, right, added := e.set(e.root, key, v)
 	if right != nil {
-		n := newNode[V](e.token, false, 2)
+		n := e.newNode(false, 2)
 		n.keyset, n.count = newKeyset(e.token, []string{left.keys[0], right.keys[0]}, true), left.count+right.count
 		n.kids = append(n.kids, left, right)
 		left = n
@@ -105,7 +118,7 @@ func (e *Editor[V]) set(n *node[V], key string, v V) (left, right *node[V], adde
 		if i == len(n.keys)-1 {
 			at = i // ascending inserts leave full leaves behind
 		}
-		right = newNode[V](e.token, true, len(n.keys)-at)
+		right = e.newNode(true, len(n.keys)-at)
 		right.keyset, right.count = newKeyset(e.token, slices.Clone(n.keys[at:]), false), len(n.keys)-at
 		right.vals = append(right.vals, n.vals[at:]...)
 		clear(n.keys[at:])
@@ -134,7 +147,7 @@ func (e *Editor[V]) set(n *node[V], key string, v V) (left, right *node[V], adde
 	if i+1 == len(n.kids)-1 {
 		at = i + 1
 	}
-	right = newNode[V](e.token, false, len(n.keys)-at)
+	right = e.newNode(false, len(n.keys)-at)
 	right.keyset, right.kids = newKeyset(e.token, slices.Clone(n.keys[at:]), true), append(right.kids, n.kids[at:]...)
 	for _, k := range right.kids {
 		right.count += k.count
@@ -208,7 +221,7 @@ func (e *Editor[V]) merge(n *node[V], i int) {
 	from := len(left.keys)
 	left.keys = append(left.keys, right.keys...)
 	if right.kids == nil {
-		left.vals = append(left.vals, right.vals...)
+		left.vals = e.appendVals(left.vals, right.vals)
 	} else {
 		left.keys[from] = n.keys[i+1] // the bound that held for the right node
 		left.kids = append(left.kids, right.kids...)
@@ -224,18 +237,29 @@ func (e *Editor[V]) own(n *node[V]) *node[V] {
 	if n.owner == e.token {
 		return n
 	}
-	c := newNode[V](e.token, n.kids == nil, len(n.keys))
+	c := e.newNode(n.kids == nil, len(n.keys))
 	c.keyset, c.count = n.keyset, n.count
 	if n.kids == nil {
-		c.vals = append(c.vals, n.vals...)
+		c.vals = e.appendVals(c.vals, n.vals)
 	} else {
 		c.kids = append(c.kids, n.kids...)
 	}
 	return c
 }
 
+// appendVals appends values of a node that is not the editor's.
+func (e *Editor[V]) appendVals(to, from []V) []V {
+	if e.load == nil {
+		return append(to, from...)
+	}
+	for i := range from {
+		to = append(to, e.load(&from[i]))
+	}
+	return to
+}
+
 // newNode returns a node with room for n values or children and perhaps more, in one piece of memory.
-func newNode[V any](owner *token, leaf bool, n int) *node[V] {
+func (e *Editor[V]) newNode(leaf bool, n int) *node[V] {
 	var c *node[V]
 	switch {
 	case leaf && n <= usualLen:
@@ -247,7 +271,7 @@ func newNode[V any](owner *token, leaf bool, n int) *node[V] {
 	default:
 		c = roomy[V, [maxLen + 1]*node[V]](func(c *node[V], room *[maxLen + 1]*node[V]) { c.kids = room[:0] })
 	}
-	c.owner = owner
+	c.owner, c.maker = e.token, e.maker
 	return c
 }
 

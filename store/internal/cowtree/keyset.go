@@ -81,6 +81,30 @@ func (s *keyset) lower(key string, first int) (i int, found bool) {
 	return lo, lo < len(s.keys) && s.heads[lo] == h && s.keys[lo] == key
 }
 
+// exact returns the index of a key of a leaf. All that it touches of the memory of keys is the one that it finds.
+func (s *keyset) exact(key string) (int, bool) {
+	if len(key) < len(s.prefix) {
+		return 0, false
+	}
+	h := head(key[len(s.prefix):])
+	lo, hi := 0, len(s.keys)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if s.heads[m] < h {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	// Without the prefix the heads mean nothing, but then the key is none of these.
+	for ; lo < len(s.keys) && s.heads[lo] == h; lo++ {
+		if s.keys[lo] == key {
+			return lo, true
+		}
+	}
+	return 0, false
+}
+
 // find returns the index of the first key of a leaf that is at least key.
 func (s *keyset) find(key string) (int, bool) { return s.lower(key, 0) }
 

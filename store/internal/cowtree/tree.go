@@ -10,6 +10,7 @@ const usualLen = 24
 type node[V any] struct {
 	// owner is the editor that may modify the node in place, nil once it is published.
 	owner *token
+	maker *Maker
 	*keyset
 	count int
 	vals  []V
@@ -17,6 +18,9 @@ type node[V any] struct {
 }
 
 type token struct{ _ byte }
+
+// Maker tells the trees of one series from others that share nodes with them.
+type Maker struct{ _ byte }
 
 // Tree is an immutable ordered map. The zero value is empty.
 type Tree[V any] struct{ root *node[V] }
@@ -31,18 +35,29 @@ func (t Tree[V]) Len() int {
 
 // Get returns the value of key.
 func (t Tree[V]) Get(key string) (v V, ok bool) {
+	p, _ := t.Find(key)
+	if p == nil {
+		return v, false
+	}
+	return *p, true
+}
+
+// Find returns where the value of key is in the tree, nil if it is not there, and who has made the node that it
+// is in. A maker that knows that nobody else has the node may change the value there, in all trees at once that have
+// the node; see EditAs.
+func (t Tree[V]) Find(key string) (*V, *Maker) {
 	n := t.root
 	if n == nil {
-		return v, false
+		return nil, nil
 	}
 	for n.kids != nil {
 		n = n.kids[n.child(key)]
 	}
-	i, found := n.find(key)
+	i, found := n.exact(key)
 	if !found {
-		return v, false
+		return nil, nil
 	}
-	return n.vals[i], true
+	return &n.vals[i], n.maker
 }
 
 // Rank returns the number of keys lower than key.
@@ -63,21 +78,22 @@ func (t Tree[V]) Rank(key string) int {
 	return rank + i
 }
 
-// Ascend calls visit for every pair whose key is at least from, in order, until it returns false.
-func (t Tree[V]) Ascend(from string, visit func(key string, v V) bool) {
+// Ascend calls visit for every pair whose key is at least from, in order, until it returns false. It gets where the
+// value is in the tree.
+func (t Tree[V]) Ascend(from string, visit func(key string, v *V) bool) {
 	if t.root != nil {
 		t.root.ascend(from, visit)
 	}
 }
 
-func (n *node[V]) ascend(from string, visit func(string, V) bool) bool {
+func (n *node[V]) ascend(from string, visit func(string, *V) bool) bool {
 	if n.kids == nil {
 		i := 0
 		if from != "" {
 			i, _ = n.find(from)
 		}
 		for ; i < len(n.keys); i++ {
-			if !visit(n.keys[i], n.vals[i]) {
+			if !visit(n.keys[i], &n.vals[i]) {
 				return false
 			}
 		}

@@ -115,9 +115,9 @@ func TestAgainstMap(t *testing.T) {
 				if got := s.t.Rank(from); got != at {
 					t.Fatalf("snapshot %d: Rank(%q) = %d, want %d", i, from, got, at)
 				}
-				s.t.Ascend(from, func(k string, v int) bool {
-					if at >= len(keys) || keys[at] != k || s.want[k] != v {
-						t.Fatalf("snapshot %d: Ascend(%q) gives %q=%d at %d", i, from, k, v, at)
+				s.t.Ascend(from, func(k string, v *int) bool {
+					if at >= len(keys) || keys[at] != k || s.want[k] != *v {
+						t.Fatalf("snapshot %d: Ascend(%q) gives %q=%d at %d", i, from, k, *v, at)
 					}
 					at++
 					return true
@@ -159,7 +159,7 @@ func FuzzEdit(f *testing.F) {
 			t.Fatal(err)
 		}
 		var got []string
-		tree.Ascend("", func(k string, _ bool) bool { got = append(got, k); return true })
+		tree.Ascend("", func(k string, _ *bool) bool { got = append(got, k); return true })
 		if !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 			t.Fatalf("got %q", got)
 		}
