@@ -13,6 +13,7 @@ import (
 
 	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 )
 
 // A watch can begin with the compacted revision, as etcd's can: with its events, of which those that are not creations have no previous
@@ -23,7 +24,7 @@ func TestWatchFromCompactedRevision(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoint, stop := serve(t, bolt, etcdserve.Options{})
+	endpoint, stop := etcdservetest.Serve(t, bolt, etcdserve.Options{})
 	c := client(t, endpoint)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -86,7 +87,7 @@ func TestWatchFromCompactedRevision(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { bolt.Close() })
-	endpoint, _ = serve(t, bolt, etcdserve.Options{})
+	endpoint, _ = etcdservetest.Serve(t, bolt, etcdserve.Options{})
 	c = client(t, endpoint)
 	check()
 	// What the store has dropped by itself is gone: the newest revision can be read, and a watch begin behind it.

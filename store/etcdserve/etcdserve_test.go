@@ -6,11 +6,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,11 +20,11 @@ import (
 
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdserve"
-	"github.com/keelson/keelson/store/etcdstore"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 	"github.com/keelson/keelson/store/memstore"
-	"github.com/keelson/keelson/store/storetest"
 )
 
+// The suite of storetest goes through this server in the tests of etcdstore.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newMem(t testing.TB) *memstore.Store {
@@ -39,44 +37,6 @@ func newMem(t testing.TB) *memstore.Store {
 	return s
 }
 
-// serve serves s until the test ends, or the returned function is called.
-func serve(t testing.TB, s store.Store, opts etcdserve.Options) (endpoint string, stop func()) {
-	t.Helper()
-	srv, err := etcdserve.New(s, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ctx, l) }()
-	var stopped atomic.Bool
-	stop = func() {
-		if stopped.Swap(true) {
-			return
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(stop)
-	endpoint = "http://" + l.Addr().String()
-	// Everything is started when it answers; what it starts is not a check's leak.
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := c.Get(t.Context(), "ready"); err != nil {
-		t.Fatal(err)
-	}
-	return endpoint, stop
-}
-
 func client(t testing.TB, endpoint string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
@@ -87,32 +47,9 @@ func client(t testing.TB, endpoint string) *clientv3.Client {
 	return c
 }
 
-// The whole suite goes through a client, the wire and the server.
-func TestStoreThroughTheWire(t *testing.T) {
-	var n atomic.Int64
-	var endpoint string
-	var base store.Store
-	prefixes := map[store.Store]string{}
-	openAt := func(ctx context.Context, prefix string) (store.Store, error) {
-		s, err := etcdstore.New(ctx, []string{endpoint}, etcdstore.Options{Prefix: prefix})
-		if err == nil {
-			prefixes[s] = prefix
-		}
-		return s, err
-	}
-	f := storetest.Factory{
-		New:    func(ctx context.Context) (store.Store, error) { return openAt(ctx, fmt.Sprintf("/t%d/", n.Add(1))) },
-		Reopen: func(ctx context.Context, s store.Store) (store.Store, error) { return openAt(ctx, prefixes[s]) },
-		Shared: true, MaxOps: 100,
-	}
-	base = newMem(t)
-	endpoint, _ = serve(t, base, etcdserve.Options{})
-	storetest.Run(t, f)
-}
-
 func TestRange(t *testing.T) {
 	s := newMem(t)
-	endpoint, _ := serve(t, s, etcdserve.Options{})
+	endpoint, _ := etcdservetest.Serve(t, s, etcdserve.Options{})
 	c := client(t, endpoint)
 	ctx := t.Context()
 	if res, err := c.Get(ctx, "nothing"); err != nil || res.Header.Revision != 1 {
@@ -194,7 +131,7 @@ func TestRange(t *testing.T) {
 
 func TestTxn(t *testing.T) {
 	s := newMem(t)
-	endpoint, _ := serve(t, s, etcdserve.Options{})
+	endpoint, _ := etcdservetest.Serve(t, s, etcdserve.Options{})
 	c := client(t, endpoint)
 	ctx := t.Context()
 	// As the compactor of kube-apiserver does it, by versions.
@@ -257,7 +194,7 @@ func TestTxn(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	s := newMem(t)
-	endpoint, _ := serve(t, s, etcdserve.Options{MaxRequestBytes: 4000})
+	endpoint, _ := etcdservetest.Serve(t, s, etcdserve.Options{MaxRequestBytes: 4000})
 	c := client(t, endpoint)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -345,7 +282,7 @@ func TestWatch(t *testing.T) {
 
 func TestMaintenance(t *testing.T) {
 	s := newMem(t)
-	endpoint, _ := serve(t, s, etcdserve.Options{Name: "one", ClientURLs: []string{"http://example:2379"}})
+	endpoint, _ := etcdservetest.Serve(t, s, etcdserve.Options{Name: "one", ClientURLs: []string{"http://example:2379"}})
 	c := client(t, endpoint)
 	ctx := t.Context()
 	for i := range 300 {

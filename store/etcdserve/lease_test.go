@@ -15,6 +15,7 @@ import (
 
 	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 )
 
 func TestLeases(t *testing.T) {
@@ -24,7 +25,7 @@ func TestLeases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoint, stop := serve(t, bolt, etcdserve.Options{Clock: clk})
+	endpoint, stop := etcdservetest.Serve(t, bolt, etcdserve.Options{Clock: clk})
 	c := client(t, endpoint)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -60,7 +61,7 @@ func TestLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { bolt.Close() })
-	endpoint, _ = serve(t, bolt, etcdserve.Options{Clock: clk})
+	endpoint, _ = etcdservetest.Serve(t, bolt, etcdserve.Options{Clock: clk})
 	c = client(t, endpoint)
 	watch := c.Watch(ctx, "", clientv3.WithPrefix())
 	if all, err := c.Leases(ctx); err != nil || len(all.Leases) != 1 || all.Leases[0].ID != lease.ID {
@@ -116,7 +117,7 @@ func TestLeasesWithoutKeys(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	s, leases := open("s"), open("leases")
-	endpoint, stop := serve(t, s, etcdserve.Options{Clock: clk, Leases: leases})
+	endpoint, stop := etcdservetest.Serve(t, s, etcdserve.Options{Clock: clk, Leases: leases})
 	c := client(t, endpoint)
 	restart := func() {
 		t.Helper()
@@ -126,7 +127,7 @@ func TestLeasesWithoutKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, leases = open("s"), open("leases")
-		endpoint, stop = serve(t, s, etcdserve.Options{Clock: clk, Leases: leases})
+		endpoint, stop = etcdservetest.Serve(t, s, etcdserve.Options{Clock: clk, Leases: leases})
 		c = client(t, endpoint)
 	}
 	t.Cleanup(func() {

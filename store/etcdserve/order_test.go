@@ -11,12 +11,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 )
 
 // The events of one transaction are in the order of its operations, however long ago it was.
 func TestEventOrder(t *testing.T) {
 	s := newMem(t)
-	endpoint, _ := serve(t, s, etcdserve.Options{})
+	endpoint, _ := etcdservetest.Serve(t, s, etcdserve.Options{})
 	c := client(t, endpoint)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

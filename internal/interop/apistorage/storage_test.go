@@ -3,7 +3,6 @@ package apistorage
 import (
 	"context"
 	"errors"
-	"net"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -30,6 +29,7 @@ import (
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 	"github.com/keelson/keelson/store/memstore"
 )
 
@@ -60,24 +60,13 @@ func stores() map[string]newStore {
 // serve serves a store until the test ends, and returns a client that counts its requests.
 func serve(t *testing.T, s store.Store) *kubernetes.Client {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := etcdserve.New(s, etcdserve.Options{ProgressInterval: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ctx, l) }()
 	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, s.Close()); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	c, err := kubernetes.New(clientv3.Config{Endpoints: []string{"http://" + l.Addr().String()}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	url, _ := etcdservetest.Serve(t, s, etcdserve.Options{ProgressInterval: time.Second})
+	c, err := kubernetes.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

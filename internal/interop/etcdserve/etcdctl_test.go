@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/keelson/keelson/internal/interop/stock"
+	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 )
 
 // ctl runs etcdctl's commands against a server.
@@ -51,7 +53,8 @@ func (c ctl) wantFed(stdin, args string, contains ...string) {
 }
 
 func TestEtcdctl(t *testing.T) {
-	for name, url := range map[string]string{"memory": serve(t, newMem(t)), "bolt": serveBolt(t).url} {
+	memory, _ := etcdservetest.Serve(t, newMem(t), etcdserve.Options{})
+	for name, url := range map[string]string{"memory": memory, "bolt": serveBolt(t).url} {
 		t.Run(name, func(t *testing.T) { testEtcdctl(ctl{t, url}) })
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/keelson/keelson/apiserver/auth/ca"
 	"github.com/keelson/keelson/internal/interop/stock"
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 )
 
 // quick makes what usually takes minutes happen during a test.
@@ -37,7 +38,7 @@ func quick() []string {
 // An unmodified kube-apiserver runs on a store in memory and on one in a file.
 func TestKubeAPIServer(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
-		url := serve(t, newMem(t))
+		url, _ := etcdservetest.Serve(t, newMem(t), etcdserve.Options{})
 		s := stock.APIServer(t, stock.APIServerOptions{Etcd: []string{url}, Args: quick()})
 		exercise(t, s, url)
 	})
@@ -64,7 +65,7 @@ func TestKubeAPIServerTLS(t *testing.T) {
 	if err := errors.Join(os.WriteFile(cert, pair.CertificatePEM, 0o600), os.WriteFile(key, pair.KeyPEM, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	url := serveWith(t, newMem(t), etcdserve.Options{TLS: &tls.Config{
+	url, _ := etcdservetest.Serve(t, newMem(t), etcdserve.Options{TLS: &tls.Config{
 		GetCertificate: authority.ServingTLS("etcd", "127.0.0.1"), ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
 	}})
 	s := stock.APIServer(t, stock.APIServerOptions{

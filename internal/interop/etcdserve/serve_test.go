@@ -2,10 +2,8 @@ package etcdserve
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"log"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +13,6 @@ import (
 	"time"
 
 	"github.com/keelson/keelson/internal/interop/stock"
-	"github.com/keelson/keelson/store"
-	"github.com/keelson/keelson/store/etcdserve"
 	"github.com/keelson/keelson/store/memstore"
 )
 
@@ -98,39 +94,6 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 	p.cmd = nil
-}
-
-// serve serves a store until the test ends.
-func serve(t testing.TB, s store.Store) (url string) {
-	t.Helper()
-	return serveWith(t, s, etcdserve.Options{})
-}
-
-func serveWith(t testing.TB, s store.Store, opts etcdserve.Options) (url string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	url = "http://" + l.Addr().String()
-	if opts.TLS != nil {
-		url = "https://" + l.Addr().String()
-	}
-	opts.ClientURLs = []string{url}
-	srv, err := etcdserve.New(s, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return url
 }
 
 func newMem(t testing.TB) *memstore.Store {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,6 +27,7 @@ import (
 	"github.com/keelson/keelson/internal/interop/stock"
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/etcdserve"
+	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
 	"github.com/keelson/keelson/store/memstore"
 )
 
@@ -48,8 +48,9 @@ type server struct {
 // kube runs kube-apiserver on a store while f runs.
 func kube(t *testing.T, s store.Store, dir string, f func(*server)) {
 	t.Helper()
+	url, _ := etcdservetest.Serve(t, s, etcdserve.Options{})
 	api := stock.APIServer(t, stock.APIServerOptions{
-		Etcd: []string{serve(t, s)}, Dir: dir, Args: []string{"--disable-admission-plugins=" + strings.Join(disabled(), ",")},
+		Etcd: []string{url}, Dir: dir, Args: []string{"--disable-admission-plugins=" + strings.Join(disabled(), ",")},
 	})
 	f(connect(t, api.Config))
 	api.Stop()
@@ -76,28 +77,6 @@ func keelson(t *testing.T, s store.Store, dir string, f func(*server)) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-}
-
-func serve(t *testing.T, s store.Store) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := etcdserve.New(s, etcdserve.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return "http://" + l.Addr().String()
 }
 
 func connect(t *testing.T, cfg *rest.Config) *server {

@@ -3,6 +3,5 @@
 // reads of older revisions. The server is killed and started again meanwhile.
 //
 // What etcd's checker reads from the logs of its members, the requests in the order in which they took effect, is
-// made of the store's history here. The order of events within one revision, which in etcd is that of a transaction's operations and
-// in a store that of the keys, is therefore not checked.
+// made of the store's history here, and the order of the changes of one transaction of what the client asked for.
 package robustness
