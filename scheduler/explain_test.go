@@ -2,7 +2,9 @@ package scheduler_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +47,37 @@ func TestExplainAgrees(t *testing.T) {
 			d := e.Schedule(pod)
 			if err := agrees(x, &d); err != nil {
 				t.Fatalf("seed %d: %v\n%+v\n%s", seed, err, d, x)
+			}
+		}
+	}
+}
+
+// TestExplainInOrder: with the plugins in any order, the first of the profile that rejects a node says why.
+func TestExplainInOrder(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		profile := plugins.Default()
+		r.Shuffle(len(profile), func(i, k int) { profile[i], profile[k] = profile[k], profile[i] })
+		e := randomCluster(t, r, scheduler.EngineOptions{Profile: profile, Seed: seed + 1})
+		for i := range 5 {
+			obj := randomPod(r, i)
+			addPodRules(r, obj)
+			pod := scheduler.NewPod(obj)
+			x, d := e.Explain(pod), e.Decide(pod)
+			if err := agrees(x, &d); err != nil {
+				t.Fatalf("seed %d: %v\n%+v\n%s", seed, err, d, x)
+			}
+			if x.Rejection == nil && !d.Fits() {
+				reasons := map[string]int{}
+				for _, n := range x.Nodes {
+					first := slices.IndexFunc(n.Verdicts, func(v scheduler.Verdict) bool { return v.Rejection != nil })
+					for _, reason := range n.Verdicts[first].Rejection.Reasons {
+						reasons[reason]++
+					}
+				}
+				if !maps.Equal(reasons, d.Reasons) {
+					t.Fatalf("seed %d: %v are the first reasons, decided by %v", seed, reasons, d.Reasons)
+				}
 			}
 		}
 	}

@@ -7,6 +7,10 @@ import (
 
 // explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.
 func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
+	if prof.scattered(js) {
+		e.explainInOrder(d, prof, pod, js)
+		return
+	}
 	b := &e.ballot
 	d.Reasons = maps.Clone(x.base.reasons)
 	d.Resolvable = NodeSet{in: slices.Clone(x.base.resolvable), n: x.base.resolvables, names: e.names}

@@ -28,7 +28,7 @@ type chart struct {
 // The size of charts, in pixels.
 const (
 	chartWidth, chartHeight = 560, 250
-	chartLeft, chartRight   = 58, 14
+	chartLeft, chartRight   = 58, 24
 	chartTop, chartBottom   = 30, 28
 	maxPoints               = 700
 )
