@@ -39,7 +39,9 @@ func (p *profile) scattered(js []judged) bool {
 }
 
 // filters reports whether some nodes may be rejected.
-func (j *judged) filters() bool { return j.Filter != nil || j.Domains != nil && j.Domains.Filter != nil }
+func (j *judged) filters() bool {
+	return j.Filter != nil || j.Domains != nil && j.Domains.Filter != nil
+}
 
 // explainInOrder is explainInto where the profile's order is another: every node is asked about.
 func (e *Engine) explainInOrder(d *Decision, prof *profile, pod *Pod, js []judged) {
