@@ -375,11 +375,11 @@ func strategicError(err error) error {
 	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
 		return unprocessable(err)
 	}
-	return apierrors.NewInternalError(err)
+	return err // as kube-apiserver: a plain message and the code 500
 }
 
 // config decodes an apply configuration.
-func (p *patch) config(ctx context.Context) (*unstructured.Unstructured, error) {
+func (p *patch) config() (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	data := p.data
 	if t := bytes.TrimLeft(data, " \t\r\n"); len(t) == 0 || t[0] != '{' {
@@ -412,18 +412,14 @@ func (p *patch) strictConfig(ctx context.Context) error {
 }
 
 func (p *patch) apply(ctx context.Context, old client.Object) (client.Object, error) {
-	config, err := p.config(ctx)
+	config, err := p.config()
 	if err != nil {
 		return nil, err
 	}
 	force := p.options.Force != nil && *p.options.Force
 	obj, err := p.c.managed.apply(p.t.Resource, p.t.Subresource, old, config, p.options.FieldManager, force)
 	if err != nil {
-		var status apierrors.APIStatus
-		if errors.As(err, &status) {
-			return nil, err
-		}
-		return nil, err // as kube-apiserver: a plain message and the code 500
+		return nil, err // one that is no Status as kube-apiserver: a plain message and the code 500
 	}
 	if err := p.strictConfig(ctx); err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (p *patch) applyScale(ctx context.Context, cur *Object, old *autoscalingv1.
 		return nil, apierrors.NewInternalError(err)
 	}
 	old.ManagedFields = entries
-	config, err := p.config(ctx)
+	config, err := p.config()
 	if err != nil {
 		return nil, err
 	}
