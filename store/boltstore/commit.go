@@ -197,8 +197,7 @@ func (s *Store) kick() {
 func (s *Store) run() {
 	defer s.writer.Done()
 	for {
-		// Those that have just been answered get to queue up again, and share the next sync.
-		runtime.Gosched()
+		s.gather()
 		s.reap()
 		s.mu.Lock()
 		n, bytes := 0, 0
@@ -225,6 +224,20 @@ func (s *Store) run() {
 		default:
 			s.idle()
 		}
+	}
+}
+
+// gather lets those that have just been answered queue up again, for as long as more of them come.
+func (s *Store) gather() {
+	for queued := -1; ; {
+		runtime.Gosched()
+		s.mu.Lock()
+		n := len(s.queue)
+		s.mu.Unlock()
+		if n <= queued || n >= maxBatch {
+			return
+		}
+		queued = n
 	}
 }
 
@@ -442,7 +455,7 @@ func (s *Store) processRelaxed(reqs []*request) []*request {
 // evaluate looks whether the conditions of r hold and applies its ops to the batch.
 func (b *batch) evaluate(r *request) {
 	rev := b.rev + 1
-	var recs []encoded
+	recs := make([]encoded, 0, len(r.ops))
 	for i := range r.ops {
 		op := &r.ops[i]
 		have, ok := b.e.Get(op.Key)
@@ -470,7 +483,9 @@ func (b *batch) evaluate(r *request) {
 	if len(recs) == 0 {
 		return
 	}
-	slices.SortFunc(recs, func(x, y encoded) int { return strings.Compare(x.key, y.key) })
+	if len(recs) > 1 {
+		slices.SortFunc(recs, func(x, y encoded) int { return strings.Compare(x.key, y.key) })
+	}
 	for i := range recs {
 		e := &recs[i]
 		e.index, e.count = uint32(i), uint32(len(recs))

@@ -22,9 +22,9 @@ const (
 	// again, for which bbolt waits until nobody reads.
 	mmapSize  = 16 << 30
 	allocSize = 4 << 20
-	// pageSize is larger than the usual 4 kB so that a page holds several objects: fewer writes
-	// a commit, less left empty.
-	pageSize = 8 << 10
+	// pageSize is larger than the usual 4 kB so that a page holds many objects: fewer writes, each of which costs
+	// a call, and less left empty.
+	pageSize = 32 << 10
 )
 
 // Open opens the store in the file at path, which it creates if there is none; the directory must
