@@ -238,7 +238,8 @@ type Watcher interface {
 	// Next blocks until there is something after what it last returned. It returns the changes
 	// of one or more whole revisions, never part of one; or an empty Batch that only reports
 	// progress. A slow caller delays nobody else and loses nothing that is retained; one that
-	// waits in Next is not overtaken by the compaction of revisions without a change for it.
+	// waits in Next is not overtaken by the compaction of revisions without a change for it, nor by that of
+	// changes that it has not had the time to return, unless they are more than the store keeps beside its history.
 	// Errors, all final but the context's: ErrCompacted when the revisions after the last
 	// Batch's are no longer retained, ErrClosed after Close of the watcher or the store.
 	Next(ctx context.Context) (Batch, error)

@@ -243,10 +243,8 @@ func (src source) Bounds() (current, floor int64) {
 
 func (src source) Read(after int64, prefix string, limit int) ([]store.Event, int64, error) {
 	v := src.s.view.Load()
-	if after < v.floor {
-		return nil, 0, store.ErrCompacted
-	}
 	var out []store.Event
+	// What is here is reported even if it has been compacted: a watcher that has not had its turn is not slow.
 	if revs, ok := src.s.tail.since(after, v.rev); ok {
 		for i, events := range revs {
 			for j := range events {
@@ -259,6 +257,9 @@ func (src source) Read(after int64, prefix string, limit int) ([]store.Event, in
 			}
 		}
 		return out, v.rev, nil
+	}
+	if after < v.floor {
+		return nil, 0, store.ErrCompacted
 	}
 	// Old events come from disk; again in steps.
 	const step = 512
