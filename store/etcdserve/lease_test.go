@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/boltstore"
 	"github.com/keelson/keelson/store/etcdserve"
 	"github.com/keelson/keelson/store/etcdserve/etcdservetest"
@@ -101,6 +103,19 @@ func TestLeases(t *testing.T) {
 	if _, err := c.Revoke(ctx, lease.ID); err != rpctypes.ErrLeaseNotFound {
 		t.Errorf("revoking an expired lease: %v", err)
 	}
+}
+
+// brokenStore is a store that takes no commits when it is broken.
+type brokenStore struct {
+	store.Store
+	broken atomic.Bool
+}
+
+func (b *brokenStore) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
+	if b.broken.Load() {
+		return 0, errors.New("made up")
+	}
+	return b.Store.Commit(ctx, ops...)
 }
 
 // With a store for them, leases outlive a restart before they have keys, and what was revoked does not come back.
@@ -201,9 +216,13 @@ func TestLeasesWithoutKeys(t *testing.T) {
 		t.Errorf("%+v, %v; want emptied and later", res, err)
 	}
 	// A grant that could not be kept is none, and neither is a revocation.
-	if err := leases.Close(); err != nil {
-		t.Fatal(err)
-	}
+	c.Close()
+	stop()
+	full := &brokenStore{Store: leases}
+	endpoint, stop = etcdservetest.Serve(t, s, etcdserve.Options{Clock: clk, Leases: full})
+	c = client(t, endpoint)
+	left(idle)
+	full.broken.Store(true)
 	if l, err := c.Grant(ctx, 10); err == nil {
 		t.Errorf("lease %d is granted, and could not be kept", l.ID)
 	}

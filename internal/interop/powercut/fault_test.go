@@ -62,14 +62,14 @@ func TestBrokenStoresAreCaught(t *testing.T) {
 	}
 }
 
-// TestFaults has each write, sync, truncate, link, rename and unlink of a workload fail, once or several times
-// in a row, with what comes after it: nothing acknowledged may be lost, then or by a later power cut, and when the
+// TestFaults has each write, sync, truncate, link, rename and unlink of a workload fail once, and some of them in other ways or several
+// times in a row, with what comes after it: nothing acknowledged may be lost, then or by a later power cut, and when the
 // disk works again so does the store.
 func TestFaults(t *testing.T) {
 	m := newMount(t)
-	runs := 250
+	runs, step := 200, 1
 	if testing.Short() {
-		runs = 40
+		runs, step = 40, 7
 	}
 	if v := os.Getenv("KEELSON_FAULTS"); v != "" {
 		_, _ = fmt.Sscan(v, &runs)
@@ -108,6 +108,12 @@ func TestFaults(t *testing.T) {
 				attempts = append(attempts, attempt{mode.name, f, kind == opRename})
 			}
 		}
+	}
+	// Each fails once.
+	for n := 1; n <= total; n += step {
+		f := modes[0].fault
+		f.n = n
+		attempts = append(attempts, attempt{modes[0].name, f, false})
 	}
 	for i := range runs {
 		mode := modes[i%len(modes)]

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/tests/v3/robustness/client"
 	"go.etcd.io/etcd/tests/v3/robustness/identity"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
@@ -121,9 +122,31 @@ func (p *process) kill() {
 }
 
 const (
-	trafficTime = 5 * time.Second
+	// trafficTime bounds how long there is traffic, if there are faults, or revisions, not fast enough.
+	trafficTime = 50 * time.Second
 	compactions = 300 * time.Millisecond
 )
+
+// grown waits until the revision is at least rev, and returns what it is.
+func grown(ctx context.Context, url string, rev int64) (now int64) {
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		res, err := c.Get(attempt, "any")
+		cancel()
+		if err == nil {
+			if now = res.Header.Revision; now >= rev {
+				return now
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return now
+}
 
 func traffics() map[string]traffic.Traffic {
 	return map[string]traffic.Traffic{
@@ -145,23 +168,23 @@ func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
 	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}
-	kills, every := 0, 500*time.Millisecond
+	killed, kills, every, url := 0, 9, 500*time.Millisecond, "http://"+p.address
 	if compact {
-		every = 1500 * time.Millisecond
+		kills, every = 3, 1500*time.Millisecond // each compaction whose answer is lost makes the check longer
 	}
-	reports := run(t, "http://"+p.address, tf, compact, func(ctx context.Context) {
-		for ctx.Err() == nil {
-			select {
-			case <-ctx.Done():
+	reports := run(t, url, tf, compact, func(ctx context.Context) {
+		rev := int64(1)
+		for range kills {
+			time.Sleep(every)
+			if rev = grown(ctx, url, rev+12); ctx.Err() != nil {
 				return
-			case <-time.After(every):
 			}
 			p.kill()
 			if err := p.start(); err != nil {
 				t.Error(err)
 				return
 			}
-			kills++
+			killed++
 		}
 	})
 	p.kill()
@@ -181,7 +204,9 @@ func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
 		t.Fatal(err)
 	}
 	check(t, tf, reports, requests(all, reports))
-	t.Logf("killed %d times", kills)
+	if killed < kills {
+		t.Errorf("it was killed only %d times of %d", killed, kills)
+	}
 }
 
 // A server that goes on, while history is compacted.
@@ -203,7 +228,10 @@ func testCompacted(t *testing.T, tf traffic.Traffic) {
 		t.Fatal(err)
 	}
 	url, stopServer := etcdservetest.Serve(t, s, etcdserve.Options{ProgressInterval: 100 * time.Millisecond})
-	reports := run(t, url, tf, true, func(ctx context.Context) { <-ctx.Done() })
+	reports := run(t, url, tf, true, func(ctx context.Context) {
+		time.Sleep(10 * compactions)
+		grown(ctx, url, 150)
+	})
 	stopServer()
 	stop()
 	all, err := readHistory(file)
