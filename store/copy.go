@@ -153,12 +153,24 @@ func (c *copier) report() {
 // ErrDifferent reports two stores that have not the same pairs.
 var ErrDifferent = errors.New("store: different")
 
+// CompareOptions of Compare; the zero value is the default.
+type CompareOptions struct {
+	// Prefix of the keys to be compared.
+	Prefix string
+	// Progress, if not nil, is called now and then with how many keys have been found to be the same.
+	Progress func(keys int64)
+}
+
 // Compare returns nil if a and b have the same keys with the prefix, and the same values, each
 // at its newest revision when it is called; an error that wraps ErrDifferent and names the first key that
 // differs; or another error. Revisions are not compared.
-func Compare(ctx context.Context, a, b Store, prefix string) (keys int64, err error) {
-	pa, pb := pager{s: a, opts: ListOptions{Prefix: prefix, Limit: snapshotPage}}, pager{s: b, opts: ListOptions{Prefix: prefix, Limit: snapshotPage}}
+func Compare(ctx context.Context, a, b Store, opts CompareOptions) (keys int64, err error) {
+	list := ListOptions{Prefix: opts.Prefix, Limit: snapshotPage}
+	pa, pb := pager{s: a, opts: list}, pager{s: b, opts: list}
 	for {
+		if opts.Progress != nil && keys%snapshotPage == 0 {
+			opts.Progress(keys)
+		}
 		x, err := pa.next(ctx)
 		if err != nil {
 			return keys, err

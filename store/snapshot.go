@@ -258,6 +258,15 @@ type RestoreOptions struct {
 	// when it is no Advancer. Then clients that remember revisions have to be restarted:
 	// theirs mean something else in this store.
 	KeepRevisions bool
+	// Progress, if not nil, is called now and then.
+	Progress func(RestoreProgress)
+}
+
+// RestoreProgress is how far a restore has come.
+type RestoreProgress struct {
+	Keys int64 // pairs that are in the store
+	// Revision that the store has come to on the way to Target, which are 0 before all pairs are there.
+	Revision, Target int64
 }
 
 // Restore puts the pairs of a snapshot into s, which must be empty. The revisions of the pairs
@@ -286,18 +295,48 @@ func Restore(ctx context.Context, s Store, r io.Reader, opts RestoreOptions) (Sn
 	if err := mustBeEmpty(ctx, s, ""); err != nil {
 		return SnapshotInfo{}, fmt.Errorf("store: restore: %w", err)
 	}
+	if opts.Progress == nil {
+		opts.Progress = func(RestoreProgress) {}
+	}
 	out := batcher{dst: s, fresh: true}
-	info, err := ReadSnapshot(r, func(kv KV) error { return out.put(ctx, kv.Key, kv.Value) })
+	var p RestoreProgress
+	info, err := ReadSnapshot(r, func(kv KV) error {
+		if p.Keys++; p.Keys%snapshotPage == 0 {
+			opts.Progress(p)
+		}
+		return out.put(ctx, kv.Key, kv.Value)
+	})
 	if err == nil {
 		err = out.flush(ctx)
 	}
 	if err == nil && !opts.KeepRevisions {
-		err = adv.Advance(ctx, info.Revision+opts.Skip)
+		p.Target = info.Revision + opts.Skip
+		err = skip(ctx, s, adv, p, opts.Progress)
 	}
 	if err != nil {
 		return info, fmt.Errorf("store: restore: %w", err)
 	}
 	return info, nil
+}
+
+// skipStep is how many revisions are skipped at once where each takes time.
+const skipStep = 20_000
+
+// skip advances a store to p.Target.
+func skip(ctx context.Context, s Store, adv Advancer, p RestoreProgress, progress func(RestoreProgress)) (err error) {
+	if _, slow := adv.(AdvanceLimiter); !slow {
+		return adv.Advance(ctx, p.Target)
+	}
+	if p.Revision, _, err = s.Revision(ctx); err != nil {
+		return err
+	}
+	for {
+		progress(p)
+		p.Revision = min(p.Revision+skipStep, p.Target)
+		if err := adv.Advance(ctx, p.Revision); err != nil || p.Revision >= p.Target {
+			return err
+		}
+	}
 }
 
 func mustBeEmpty(ctx context.Context, s Store, prefix string) error {

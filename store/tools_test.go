@@ -47,7 +47,7 @@ func put(t testing.TB, s store.Store, key, value string) int64 {
 
 func same(t testing.TB, a, b store.Store, want int64) {
 	t.Helper()
-	if n, err := store.Compare(context.Background(), a, b, ""); err != nil || n != want {
+	if n, err := store.Compare(context.Background(), a, b, store.CompareOptions{}); err != nil || n != want {
 		t.Fatalf("%d keys are the same, want %d: %v", n, want, err)
 	}
 }
@@ -359,17 +359,17 @@ func TestCopyOnce(t *testing.T) {
 	if err != nil || p.Keys != 2500 || p.Revision != 5001 {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if n, err := store.Compare(t.Context(), src, dst, "a/"); n != 2500 || err != nil {
+	if n, err := store.Compare(t.Context(), src, dst, store.CompareOptions{Prefix: "a/"}); n != 2500 || err != nil {
 		t.Fatal(n, err)
 	}
-	if _, err := store.Compare(t.Context(), src, dst, ""); !errors.Is(err, store.ErrDifferent) {
+	if _, err := store.Compare(t.Context(), src, dst, store.CompareOptions{}); !errors.Is(err, store.ErrDifferent) {
 		t.Fatal(err)
 	}
 	if _, err := store.Copy(t.Context(), dst, src, store.CopyOptions{}); !errors.Is(err, store.ErrInvalid) {
 		t.Fatalf("a copy into a store that is not empty: %v", err)
 	}
 	put(t, dst, "a/1", "other")
-	if _, err := store.Compare(t.Context(), src, dst, "a/"); !errors.Is(err, store.ErrDifferent) || !strings.Contains(err.Error(), `"a/1"`) {
+	if _, err := store.Compare(t.Context(), src, dst, store.CompareOptions{Prefix: "a/"}); !errors.Is(err, store.ErrDifferent) || !strings.Contains(err.Error(), `"a/1"`) {
 		t.Fatal(err)
 	}
 }

@@ -87,6 +87,28 @@ func TestCommands(t *testing.T) {
 	} {
 		refused(t, args...)
 	}
+	for want, args := range map[string][]string{
+		"put takes KEY VALUE":                         {"put", "-store", a, "/x/1"},
+		"list takes nothing":                          {"list", "-store", a, "/x/1"},
+		"there is no store":                           {"list"},
+		"-i is empty":                                 {"verify"},
+		"-o is empty":                                 {"snapshot", "-store", a},
+		"flag provided but not defined: -prefix":      {"snapshot", "-store", a, "-o", snap, "-prefix", "/x"}, // not a part without saying so
+		"does not begin like one":                     {"verify", "-i", filepath.Join(dir, "a")},
+		`the store is not empty, it has "/x/1"`:       {"copy", "-from", b, "-to", a},
+		"-to: there is no store":                      {"copy", "-from", b},
+		"-from: stat " + filepath.Join(dir, "absent"): {"copy", "-from", "bolt=" + filepath.Join(dir, "absent"), "-to", a},
+		"future revision":                             {"compact", "-store", a, "-revision", "1000"},
+	} {
+		if got := refused(t, args...); !strings.Contains(got, want) {
+			t.Errorf("%q is refused with %q, want %q in it", args, got, want)
+		}
+	}
+	for _, help := range []string{"help", "-h", "--help"} {
+		if got := ctl(t, help); got != usage {
+			t.Errorf("%s prints %q", help, got)
+		}
+	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 4 {
 		t.Errorf("files are left behind: %v, %v", entries, err)
 	}

@@ -42,7 +42,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New connects to an etcd and checks that it answers, within ctx and Options.DialTimeout.
+// New connects to an etcd and checks that it answers, and lets the keys under Options.Prefix be read, within ctx and Options.DialTimeout.
 func New(ctx context.Context, endpoints []string, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(endpoints); err != nil {
@@ -61,7 +61,9 @@ func New(ctx context.Context, endpoints []string, opts Options) (*Store, error) 
 	s.feed = newFeed(s)
 	ctx, cancel := context.WithTimeout(ctx, opts.DialTimeout)
 	defer cancel()
-	if _, err := s.newest(ctx); err != nil {
+	// All that is going to be read; a watch that is not permitted would only ever be tried again.
+	key, end := s.bounds("", "")
+	if _, err := client.Get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly()); err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("etcdstore: connect to %s: %w", strings.Join(endpoints, ", "), err)
 	}

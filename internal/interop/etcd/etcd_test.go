@@ -314,18 +314,25 @@ func TestRestore(t *testing.T) {
 	if _, err := store.Restore(ctx, to, bytes.NewReader(snapshot.Bytes()), store.RestoreOptions{Skip: 1 << 40}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("to skip more revisions than etcd can in years: %v", err)
 	}
-	info, err := store.Restore(ctx, to, bytes.NewReader(snapshot.Bytes()), store.RestoreOptions{Skip: 3000})
+	const skip = 30_000
+	var progress []store.RestoreProgress
+	info, err := store.Restore(ctx, to, bytes.NewReader(snapshot.Bytes()), store.RestoreOptions{
+		Skip: skip, Progress: func(p store.RestoreProgress) { progress = append(progress, p) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	current, compacted, err := to.Revision(ctx)
-	if err != nil || compacted < info.Revision+3000 || current < compacted {
+	if err != nil || compacted < info.Revision+skip || current < compacted {
 		t.Errorf("revision %d, compacted to %d, %v; want both above %d", current, compacted, err, info.Revision+3000)
 	}
-	if n, err := store.Compare(ctx, from, to, ""); err != nil || n != 250 {
+	if len(progress) != 2 || progress[1].Keys != 250 || progress[1].Target != info.Revision+skip || progress[1].Revision <= progress[0].Revision {
+		t.Errorf("the progress is %+v", progress)
+	}
+	if n, err := store.Compare(ctx, from, to, store.CompareOptions{}); err != nil || n != 250 {
 		t.Errorf("%d keys are the same, %v", n, err)
 	}
-	for _, old := range []int64{2, info.Revision, info.Revision + 2999} {
+	for _, old := range []int64{2, info.Revision, info.Revision + skip - 1} {
 		if _, err := to.Get(ctx, "k1", old); !errors.Is(err, store.ErrCompacted) {
 			t.Errorf("a read at %d: %v", old, err)
 		}
