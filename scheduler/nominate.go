@@ -79,3 +79,6 @@ func (e *Engine) rivals(pod *Pod, node string) (out []*Pod) {
 
 // Nominated returns the node that a pod is nominated for, nil for none.
 func (v *View) Nominated(pod *Pod) *Node { return v.engine.byName[v.engine.Nominated(pod.key())] }
+
+// NominatedPods returns the pods that are nominated for a node. The slice must not be modified.
+func (v *View) NominatedPods(node string) []*Pod { return v.engine.NominatedPods(node) }

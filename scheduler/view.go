@@ -114,6 +114,9 @@ func (v *View) fork(nodes []*Node) *View {
 // Nodes returns all nodes by Node.Index, with nil where there is none.
 func (v *View) Nodes() []*Node { return v.nodes }
 
+// Node returns a node by its name, nil if there is none.
+func (v *View) Node(name string) *Node { return v.engine.byName[name] }
+
 // NamespaceLabels returns the labels of a namespace; none if it is not known.
 func (v *View) NamespaceLabels(name string) labels.Set { return v.namespaces[name] }
 

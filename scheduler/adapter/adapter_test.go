@@ -292,8 +292,12 @@ func TestHandle(t *testing.T) {
 			_, err := h.SnapshotSharedLister().NodeInfos().List()
 			return nil, err
 		},
-		"RunFilterPlugins is not supported": func(ctx context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
-			return nil, h.RunFilterPlugins(ctx, nil, nil, nil).AsError()
+		"RunScorePlugins is not supported": func(ctx context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
+			_, s := h.RunScorePlugins(ctx, nil, nil, nil)
+			return nil, s.AsError()
+		},
+		"adapter: nodes can be listed only": func(ctx context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
+			return nil, h.RunFilterPluginsWithNominatedPods(ctx, nil, nil, nil).AsError()
 		},
 	} {
 		if p, err := fw.Plugin(t.Context(), factory, nil); err == nil || !strings.Contains(err.Error(), want) {

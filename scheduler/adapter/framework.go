@@ -40,6 +40,7 @@ type Framework struct {
 	opts Options
 
 	mu      sync.Mutex
+	plugins []*Plugin
 	missing []string // what a plugin asked for while it was made and can't have
 	making  bool
 	view    *scheduler.View
@@ -80,7 +81,13 @@ func (f *Framework) Plugin(ctx context.Context, factory Factory, args runtime.Ob
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
-	return newPlugin(ctx, f, inner)
+	p, err := newPlugin(ctx, f, inner)
+	if err == nil {
+		f.mu.Lock()
+		f.plugins = append(f.plugins, p)
+		f.mu.Unlock()
+	}
+	return p, err
 }
 
 // make turns a panic into an error: constructors use what they are given without looking.
@@ -120,6 +127,21 @@ func (f *Framework) begin(p *Plugin, pod *scheduler.Pod, view *scheduler.View) *
 	f.cycle = newCycle(pod)
 	f.cycle.seen = []*Plugin{p}
 	return f.cycle
+}
+
+// again is a cycle for a pod for which nothing was found, with what PreFilter notes in its state: what the decision itself left there may be of a trial.
+func (f *Framework) again(pod *scheduler.Pod, view *scheduler.View) *cycle {
+	c := newCycle(pod)
+	f.mu.Lock()
+	f.view, f.images, f.cycle = view, nil, c
+	all := slices.Clone(f.plugins)
+	f.mu.Unlock()
+	for _, p := range all {
+		if p.preFilter != nil {
+			p.preFilter.PreFilter(p.ctx, c.state, pod.Object, f.infos(view)) // it has answered before
+		}
+	}
+	return c
 }
 
 // place keeps a pod's cycle for the steps after the decision.

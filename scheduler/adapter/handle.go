@@ -165,33 +165,12 @@ func (h handle) UpdateNominatedPod(klog.Logger, *corev1.Pod, fwk.PodInfo) {
 	h.f.lacks("UpdateNominatedPod")
 }
 
-func (h handle) NominatedPodsForNode(string) []fwk.PodInfo {
-	h.f.lacks("NominatedPodsForNode")
-	return nil
-}
-
-func (h handle) RunFilterPluginsWithNominatedPods(context.Context, fwk.CycleState, *corev1.Pod, fwk.NodeInfo) *fwk.Status {
-	return h.no("RunFilterPluginsWithNominatedPods")
-}
-
 func (h handle) RunPreScorePlugins(context.Context, fwk.CycleState, *corev1.Pod, []fwk.NodeInfo) *fwk.Status {
 	return h.no("RunPreScorePlugins")
 }
 
 func (h handle) RunScorePlugins(context.Context, fwk.CycleState, *corev1.Pod, []fwk.NodeInfo) ([]fwk.NodePluginScores, *fwk.Status) {
 	return nil, h.no("RunScorePlugins")
-}
-
-func (h handle) RunFilterPlugins(context.Context, fwk.CycleState, *corev1.Pod, fwk.NodeInfo) *fwk.Status {
-	return h.no("RunFilterPlugins")
-}
-
-func (h handle) RunPreFilterExtensionAddPod(context.Context, fwk.CycleState, *corev1.Pod, fwk.PodInfo, fwk.NodeInfo) *fwk.Status {
-	return h.no("RunPreFilterExtensionAddPod")
-}
-
-func (h handle) RunPreFilterExtensionRemovePod(context.Context, fwk.CycleState, *corev1.Pod, fwk.PodInfo, fwk.NodeInfo) *fwk.Status {
-	return h.no("RunPreFilterExtensionRemovePod")
 }
 
 func (h handle) RunReservePluginsReserve(context.Context, fwk.CycleState, *corev1.Pod, string) *fwk.Status {

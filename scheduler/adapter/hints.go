@@ -20,10 +20,7 @@ type happened struct {
 
 // Hint implements scheduler.Hinter.
 func (p *Plugin) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool {
-	p.mu.Lock()
-	failed := p.failed[pod.Object.UID]
-	p.mu.Unlock()
-	if failed || p.events == nil {
+	if p.events == nil || p.failed.has(pod.Object.UID) {
 		return true
 	}
 	h, ok := translate(c)

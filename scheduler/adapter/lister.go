@@ -34,6 +34,16 @@ func (f *Framework) info(n *scheduler.Node) *nodeInfo {
 	return info
 }
 
+// infos are all nodes.
+func (f *Framework) infos(view *scheduler.View) (out []fwk.NodeInfo) {
+	for _, n := range view.Nodes() {
+		if n != nil {
+			out = append(out, f.info(n))
+		}
+	}
+	return out
+}
+
 // nodesWith is the number of nodes that have an image.
 func (f *Framework) nodesWith(image string) int {
 	f.mu.Lock()
@@ -123,10 +133,8 @@ func (l lister) Get(name string) (fwk.NodeInfo, error) {
 	if view == nil {
 		return nil, errNoDecision
 	}
-	for _, n := range view.Nodes() {
-		if n != nil && n.Object.Name == name {
-			return l.f.info(n), nil
-		}
+	if n := view.Node(name); n != nil {
+		return l.f.info(n), nil
 	}
 	return nil, fmt.Errorf("nodeinfo not found for node name %q", name)
 }

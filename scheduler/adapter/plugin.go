@@ -3,10 +3,8 @@ package adapter
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -36,9 +34,7 @@ type Plugin struct {
 	bind      fwk.BindPlugin
 	postBind  fwk.PostBindPlugin
 
-	mu sync.Mutex
-	// failed are pods that were rejected because the plugin failed, which any change may mend.
-	failed map[types.UID]bool
+	failed failures
 }
 
 var (
@@ -56,7 +52,7 @@ var (
 )
 
 func newPlugin(ctx context.Context, f *Framework, inner fwk.Plugin) (*Plugin, error) {
-	p := &Plugin{f: f, ctx: ctx, inner: inner, failed: map[types.UID]bool{}}
+	p := &Plugin{f: f, ctx: ctx, inner: inner}
 	p.enqueue, _ = inner.(fwk.PreEnqueuePlugin)
 	p.preFilter, _ = inner.(fwk.PreFilterPlugin)
 	p.filter, _ = inner.(fwk.FilterPlugin)
@@ -133,9 +129,7 @@ func (p *Plugin) rejection(pod *scheduler.Pod, s *fwk.Status) *scheduler.Rejecti
 	case fwk.UnschedulableAndUnresolvable, fwk.Pending:
 		return scheduler.Reject(s.Reasons()...)
 	}
-	p.mu.Lock()
-	p.failed[pod.Object.UID] = true
-	p.mu.Unlock()
+	p.failed.add(pod.Object.UID)
 	return scheduler.Reject(fmt.Sprintf("running plugin %q: %v", p.Name(), s.AsError()))
 }
 
@@ -149,20 +143,12 @@ func (p *Plugin) PreEnqueue(pod *scheduler.Pod) *scheduler.Rejection {
 
 // Prepare implements scheduler.ClusterPlugin.
 func (p *Plugin) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
-	p.mu.Lock()
-	delete(p.failed, pod.Object.UID)
-	p.mu.Unlock()
+	p.failed.remove(pod.Object.UID)
 	c := p.f.begin(p, pod, view)
 	filter := p.filter
 	var only *fwk.PreFilterResult
 	if p.preFilter != nil {
-		var nodes []fwk.NodeInfo
-		for _, n := range view.Nodes() {
-			if n != nil {
-				nodes = append(nodes, p.f.info(n))
-			}
-		}
-		result, status := p.preFilter.PreFilter(p.ctx, c.state, pod.Object, nodes)
+		result, status := p.preFilter.PreFilter(p.ctx, c.state, pod.Object, p.f.infos(view))
 		if r := p.rejection(pod, status); r != nil {
 			return j, r
 		}
@@ -235,7 +221,7 @@ func (p *Plugin) PostFilter(pod *scheduler.Pod, view *scheduler.View, failed *sc
 	if p.post == nil {
 		return nil, ""
 	}
-	c := p.f.begin(p, pod, view)
+	c := p.f.again(pod, view)
 	result, status := p.post.PostFilter(p.ctx, c.state, pod.Object, statusesOf(failed))
 	if status.IsSuccess() && result != nil && result.NominatingInfo != nil && result.NominatingMode == fwk.ModeOverride {
 		return &scheduler.Preemption{Node: result.NominatedNodeName}, status.Message()

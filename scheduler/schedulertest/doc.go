@@ -11,5 +11,5 @@
 // The clusters have what Kubernetes' own rules look at: labels, taints, resources, ports, images, affinity, spread, claims and volumes. What
 // your rule looks at beside that is for Options to add.
 //
-// The suite does not look at PostFilter, Reserve, Permit and what comes after them.
+// Of Reserve it looks whether Unreserve undoes it. The suite does not look at PostFilter, Permit and what comes after.
 package schedulertest

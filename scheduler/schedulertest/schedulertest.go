@@ -54,6 +54,8 @@ var checks = []struct {
 	{"CachedAsPlain", checkCached},
 	{"Hint", checkHint},
 	{"Scores", checkScores},
+	{"AsExplained", checkExplained},
+	{"Reserve", checkReserve},
 }
 
 // Run checks the plugins that newPlugin makes, each check as a subtest.

@@ -91,7 +91,13 @@ type (
 	modifies    struct{ base }
 	panics      struct{ base }
 	wild        struct{}
-	stale       struct {
+	relabels    struct{ base }
+	sums        struct{}
+	leaks       struct {
+		base
+		taken map[string]int64
+	}
+	stale struct {
 		base
 		seen map[string]int64
 	}
@@ -115,6 +121,39 @@ func (modifies) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Reje
 	node.Object.Annotations["seen"] = pod.Object.Name
 	return nil
 }
+
+func (relabels) Score(pod *scheduler.Pod, _ *scheduler.Node) int64 {
+	pod.Object.Labels["scored"] = "yes"
+	return 0
+}
+
+// The sums are of something that depends on the pod, under an ID that doesn't tell: what was counted for another pod is used.
+func (sums) Name() string { return "Sums" }
+
+func (sums) Prepare(pod *scheduler.Pod, _ *scheduler.View) (scheduler.Judgement, *scheduler.Rejection) {
+	mine := int64(len(pod.Object.Labels["app"]) + int(pod.Priority)%7 + len(pod.Object.Spec.Tolerations))
+	return scheduler.Judgement{Domains: &scheduler.DomainJudgement{
+		ID:   "sums",
+		Sums: []scheduler.DomainSum{{Key: corev1.LabelTopologyZone, Amount: func(n *scheduler.Node) (int64, bool) { return mine * int64(n.Len()), true }}},
+		Scores: func(places []scheduler.Place, scores []int64) {
+			for i := range places {
+				sum, _ := places[i].Sum(0)
+				scores[i] = min(sum, scheduler.MaxScore)
+			}
+		},
+	}}, nil
+}
+
+func (l leaks) Score(_ *scheduler.Pod, node *scheduler.Node) int64 {
+	return max(100-l.taken[node.Object.Name], 0)
+}
+
+func (l leaks) Reserve(_ *scheduler.Pod, node *scheduler.Node, _ *scheduler.View) error {
+	l.taken[node.Object.Name]++
+	return nil
+}
+
+func (leaks) Unreserve(*scheduler.Pod, string, *scheduler.View) {}
 
 func (s stale) Score(_ *scheduler.Pod, node *scheduler.Node) int64 {
 	if _, ok := s.seen[node.Object.Name]; !ok {
@@ -147,6 +186,9 @@ func TestBroken(t *testing.T) {
 		{func() scheduler.Plugin { return modifies{} }, "ModifiesNothing: cluster"},
 		{func() scheduler.Plugin { return panics{} }, "panic: runtime error: integer divide by zero"},
 		{func() scheduler.Plugin { return wild{} }, "scores from -1 to"},
+		{func() scheduler.Plugin { return relabels{} }, "ModifiesNothing: cluster"},
+		{func() scheduler.Plugin { return sums{} }, "AsExplained: cluster"},
+		{func() scheduler.Plugin { return leaks{taken: map[string]int64{}} }, "Reserve: cluster"},
 		{func() scheduler.Plugin { return stale{seen: map[string]int64{}} }, "CachedAsPlain: cluster"},
 	} {
 		p := c.plugin()

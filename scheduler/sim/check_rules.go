@@ -216,7 +216,7 @@ func spreadOver(s *Simulation, pod *corev1.Pod, n *node, c *corev1.TopologySprea
 // volumesBroken looks whether the pod's claims that have volumes can be used on the node, and those that have none can get them.
 func volumesBroken(s *Simulation, pod *corev1.Pod, n *node) error {
 	for i := range pod.Spec.Volumes {
-		name := ""
+		var name string
 		switch v := &pod.Spec.Volumes[i]; {
 		case v.PersistentVolumeClaim != nil:
 			name = v.PersistentVolumeClaim.ClaimName
