@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,7 +40,7 @@ func TestDefaultGroups(t *testing.T) {
 				continue
 			}
 			// Bookmarks of tables are rows of empty objects.
-			if cells := k.Row(obj.(client.Object)); len(cells) != len(k.Columns) {
+			if cells := k.Row(obj.(client.Object), time.Now()); len(cells) != len(k.Columns) {
 				t.Errorf("%v: a row has %d cells for %d columns", k.GVK, len(cells), len(k.Columns))
 			} else if _, err := json.Marshal(cells); err != nil {
 				t.Errorf("%v: %v", k.GVK, err)

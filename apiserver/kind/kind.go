@@ -2,6 +2,7 @@ package kind
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -102,10 +103,10 @@ type Kind struct {
 	// An object whose field is empty is not in the index.
 	IndexFields []string
 
-	// Columns and Row make the table that kubectl get prints. Row returns one cell a column and must not modify obj.
-	// Without them a table has Name and Age.
+	// Columns and Row make the table that kubectl get prints. Row returns one cell a column, with ages as they are at now, and must not modify
+	// obj. Without them a table has Name and Age.
 	Columns []metav1.TableColumnDefinition
-	Row     func(obj client.Object) []any
+	Row     func(obj client.Object, now time.Time) []any
 
 	// TTLSeconds, if not nil, gives the life time of an object in the store (Events); 0 means for ever.
 	TTLSeconds func(obj client.Object) int64

@@ -69,6 +69,7 @@ func (h *Handler) table(res *core.Resource, version string, items []*core.Object
 	} else {
 		t.ColumnDefinitions = []metav1.TableColumnDefinition{}
 	}
+	now := h.opts.Clock.Now()
 	t.Rows = make([]metav1.TableRow, 0, len(items))
 	for _, o := range items {
 		obj := o.Object()
@@ -77,7 +78,7 @@ func (h *Handler) table(res *core.Resource, version string, items []*core.Object
 		}
 		row := metav1.TableRow{}
 		if custom && obj.GetObjectKind().GroupVersionKind() == res.Kind.GVK {
-			row.Cells = res.Kind.Row(obj)
+			row.Cells = res.Kind.Row(obj, now)
 		} else {
 			row.Cells = []any{obj.GetName(), h.age(obj.GetCreationTimestamp())}
 			if custom && header {

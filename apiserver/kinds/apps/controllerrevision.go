@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,13 +36,13 @@ func controllerRevision() *kind.Kind {
 			table.Text("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(r *appsv1.ControllerRevision) []any {
+		Row: typed.Row(func(r *appsv1.ControllerRevision, now time.Time) []any {
 			controller := "<none>"
 			if ref := metav1.GetControllerOf(r); ref != nil {
 				gk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupKind()
 				controller = strings.ToLower(gk.String()) + "/" + ref.Name
 			}
-			return []any{r.Name, controller, r.Revision, table.Since(r.CreationTimestamp)}
+			return []any{r.Name, controller, r.Revision, table.Since(r.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -63,14 +64,14 @@ func daemonSet() *kind.Kind {
 			table.Text("Node Selector", "Labels of the nodes that run the daemon pod."),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(d *appsv1.DaemonSet) []any {
+		Row: typed.Row(func(d *appsv1.DaemonSet, now time.Time) []any {
 			names, images := table.Containers(d.Spec.Template.Spec.Containers)
 			return []any{
 				d.Name,
 				int64(d.Status.DesiredNumberScheduled), int64(d.Status.CurrentNumberScheduled), int64(d.Status.NumberReady),
 				int64(d.Status.UpdatedNumberScheduled), int64(d.Status.NumberAvailable),
 				labels.FormatLabels(d.Spec.Template.Spec.NodeSelector),
-				table.Since(d.CreationTimestamp),
+				table.Since(d.CreationTimestamp, now),
 				names, images, metav1.FormatLabelSelector(d.Spec.Selector),
 			}
 		}),

@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -56,14 +57,14 @@ func deployment() *kind.Kind {
 			table.Text("Available", appsv1.DeploymentStatus{}.SwaggerDoc()["availableReplicas"]),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(d *appsv1.Deployment) []any {
+		Row: typed.Row(func(d *appsv1.Deployment, now time.Time) []any {
 			names, images := table.Containers(d.Spec.Template.Spec.Containers)
 			return []any{
 				d.Name,
 				fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, replicasOf(d.Spec.Replicas)),
 				int64(d.Status.UpdatedReplicas),
 				int64(d.Status.AvailableReplicas),
-				table.Since(d.CreationTimestamp),
+				table.Since(d.CreationTimestamp, now),
 				names, images, metav1.FormatLabelSelector(d.Spec.Selector),
 			}
 		}),

@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -77,11 +78,11 @@ func replicaSet() *kind.Kind {
 			table.Number("Ready", appsv1.ReplicaSetStatus{}.SwaggerDoc()["readyReplicas"]),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(r *appsv1.ReplicaSet) []any {
+		Row: typed.Row(func(r *appsv1.ReplicaSet, now time.Time) []any {
 			names, images := table.Containers(r.Spec.Template.Spec.Containers)
 			return []any{
 				r.Name, int64(replicasOf(r.Spec.Replicas)), int64(r.Status.Replicas), int64(r.Status.ReadyReplicas),
-				table.Since(r.CreationTimestamp), names, images, metav1.FormatLabelSelector(r.Spec.Selector),
+				table.Since(r.CreationTimestamp, now), names, images, metav1.FormatLabelSelector(r.Spec.Selector),
 			}
 		}),
 	}

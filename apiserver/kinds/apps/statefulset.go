@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -77,11 +78,11 @@ func statefulSet() *kind.Kind {
 			Set: typed.ScaleSet(func(s *appsv1.StatefulSet, n int32) { s.Spec.Replicas = &n }),
 		},
 		Columns: columns,
-		Row: typed.Row(func(s *appsv1.StatefulSet) []any {
+		Row: typed.Row(func(s *appsv1.StatefulSet, now time.Time) []any {
 			names, images := table.Containers(s.Spec.Template.Spec.Containers)
 			return []any{
 				s.Name, fmt.Sprintf("%d/%d", s.Status.ReadyReplicas, replicasOf(s.Spec.Replicas)),
-				table.Since(s.CreationTimestamp), names, images,
+				table.Since(s.CreationTimestamp, now), names, images,
 			}
 		}),
 	}

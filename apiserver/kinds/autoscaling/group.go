@@ -3,6 +3,7 @@ package autoscaling
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -64,14 +65,14 @@ func horizontalPodAutoscaler() *kind.Kind {
 			table.Text("Replicas", autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()["currentReplicas"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(h *autoscalingv2.HorizontalPodAutoscaler) []any {
+		Row: typed.Row(func(h *autoscalingv2.HorizontalPodAutoscaler, now time.Time) []any {
 			least := "<unset>"
 			if h.Spec.MinReplicas != nil {
 				least = fmt.Sprintf("%d", *h.Spec.MinReplicas)
 			}
 			return []any{
 				h.Name, h.Spec.ScaleTargetRef.Kind + "/" + h.Spec.ScaleTargetRef.Name, targetsCell(h.Spec.Metrics, h.Status.CurrentMetrics),
-				least, int64(h.Spec.MaxReplicas), int64(h.Status.CurrentReplicas), table.Since(h.CreationTimestamp),
+				least, int64(h.Spec.MaxReplicas), int64(h.Status.CurrentReplicas), table.Since(h.CreationTimestamp, now),
 			}
 		}),
 	}

@@ -92,10 +92,10 @@ func cronJob() *kind.Kind {
 			table.Text("Last Schedule", batchv1.CronJobStatus{}.SwaggerDoc()["lastScheduleTime"]),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(c *batchv1.CronJob) []any {
+		Row: typed.Row(func(c *batchv1.CronJob, now time.Time) []any {
 			last, zone := "<none>", "<none>"
 			if c.Status.LastScheduleTime != nil {
-				last = table.Since(*c.Status.LastScheduleTime)
+				last = table.Since(*c.Status.LastScheduleTime, now)
 			}
 			if c.Spec.TimeZone != nil {
 				zone = *c.Spec.TimeZone
@@ -103,7 +103,7 @@ func cronJob() *kind.Kind {
 			names, images := table.Containers(c.Spec.JobTemplate.Spec.Template.Spec.Containers)
 			return []any{
 				c.Name, c.Spec.Schedule, zone, table.BoolPointer(c.Spec.Suspend), int64(len(c.Status.Active)), last,
-				table.Since(c.CreationTimestamp), names, images, metav1.FormatLabelSelector(c.Spec.JobTemplate.Spec.Selector),
+				table.Since(c.CreationTimestamp, now), names, images, metav1.FormatLabelSelector(c.Spec.JobTemplate.Spec.Selector),
 			}
 		}),
 	}

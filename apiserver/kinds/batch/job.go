@@ -73,10 +73,10 @@ func job() *kind.Kind {
 			table.Text("Duration", "Time required to complete the job."),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(j *batchv1.Job) []any {
+		Row: typed.Row(func(j *batchv1.Job, now time.Time) []any {
 			names, images := table.Containers(j.Spec.Template.Spec.Containers)
 			return []any{
-				j.Name, jobStatusCell(j), completionsCell(j), durationCell(j), table.Since(j.CreationTimestamp),
+				j.Name, jobStatusCell(j), completionsCell(j), durationCell(j, now), table.Since(j.CreationTimestamp, now),
 				names, images, metav1.FormatLabelSelector(j.Spec.Selector),
 			}
 		}),
@@ -122,12 +122,12 @@ func completionsCell(j *batchv1.Job) string {
 	}
 }
 
-func durationCell(j *batchv1.Job) string {
+func durationCell(j *batchv1.Job, now time.Time) string {
 	switch {
 	case j.Status.StartTime == nil:
 		return ""
 	case j.Status.CompletionTime == nil:
-		return duration.HumanDuration(time.Since(j.Status.StartTime.Time))
+		return duration.HumanDuration(now.Sub(j.Status.StartTime.Time))
 	default:
 		return duration.HumanDuration(j.Status.CompletionTime.Sub(j.Status.StartTime.Time))
 	}

@@ -84,7 +84,7 @@ func signingRequest(opts Options) *kind.Kind {
 			table.Text("RequestedDuration", certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["expirationSeconds"]),
 			table.Text("Condition", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
 		},
-		Row: typed.Row(func(c *csr) []any {
+		Row: typed.Row(func(c *csr, now time.Time) []any {
 			signer, requested := "<none>", "<none>"
 			if c.Spec.SignerName != "" {
 				signer = c.Spec.SignerName
@@ -92,7 +92,7 @@ func signingRequest(opts Options) *kind.Kind {
 			if c.Spec.ExpirationSeconds != nil {
 				requested = duration.HumanDuration(time.Duration(*c.Spec.ExpirationSeconds) * time.Second)
 			}
-			return []any{c.Name, table.Since(c.CreationTimestamp), signer, c.Spec.Username, requested, conditionCell(c)}
+			return []any{c.Name, table.Since(c.CreationTimestamp, now), signer, c.Spec.Username, requested, conditionCell(c)}
 		}),
 	}
 }

@@ -2,6 +2,7 @@ package coordination
 
 import (
 	"context"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,12 +43,12 @@ func lease() *kind.Kind {
 			table.Text("Holder", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(l *coordinationv1.Lease) []any {
+		Row: typed.Row(func(l *coordinationv1.Lease, now time.Time) []any {
 			holder := ""
 			if l.Spec.HolderIdentity != nil {
 				holder = *l.Spec.HolderIdentity
 			}
-			return []any{l.Name, holder, table.Since(l.CreationTimestamp)}
+			return []any{l.Name, holder, table.Since(l.CreationTimestamp, now)}
 		}),
 	}
 }

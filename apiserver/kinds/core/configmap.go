@@ -1,6 +1,8 @@
 package core
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,8 +49,8 @@ func configMap() *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), {Name: "Data", Type: "string", Description: corev1.ConfigMap{}.SwaggerDoc()["data"]}, table.Age(),
 		},
-		Row: typed.Row(func(m *corev1.ConfigMap) []any {
-			return []any{m.Name, int64(len(m.Data) + len(m.BinaryData)), table.Since(m.CreationTimestamp)}
+		Row: typed.Row(func(m *corev1.ConfigMap, now time.Time) []any {
+			return []any{m.Name, int64(len(m.Data) + len(m.BinaryData)), table.Since(m.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,8 +53,8 @@ func endpoints(opts Options) *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), table.Text("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"]), table.Age(),
 		},
-		Row: typed.Row(func(e *corev1.Endpoints) []any {
-			return []any{e.Name, formatEndpoints(e), table.Since(e.CreationTimestamp)}
+		Row: typed.Row(func(e *corev1.Endpoints, now time.Time) []any {
+			return []any{e.Name, formatEndpoints(e), table.Since(e.CreationTimestamp, now)}
 		}),
 	}
 }

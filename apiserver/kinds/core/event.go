@@ -68,7 +68,7 @@ func event(opts Options) *kind.Kind {
 			{Name: "Count", Type: "string", Priority: 1, Description: corev1.Event{}.SwaggerDoc()["count"]},
 			{Name: "Name", Type: "string", Priority: 1, Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
 		},
-		Row: typed.Row(func(e *corev1.Event) []any { return eventRow(e, opts.Clock.Now()) }),
+		Row: typed.Row(func(e *corev1.Event, now time.Time) []any { return eventRow(e, now) }),
 	}
 }
 

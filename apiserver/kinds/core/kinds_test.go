@@ -161,7 +161,7 @@ func exercise(t *testing.T, ctx context.Context, k *kind.Kind, obj, old client.O
 		}
 	}
 	before := clone()
-	row := k.Row(obj)
+	row := k.Row(obj, now)
 	if !equality.Semantic.DeepEqual(before, obj) {
 		t.Errorf("%s: Row modifies its object", what)
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -38,7 +39,7 @@ func limitRange() *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), {Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]},
 		},
-		Row: typed.Row(func(l *corev1.LimitRange) []any {
+		Row: typed.Row(func(l *corev1.LimitRange, now time.Time) []any {
 			return []any{l.Name, l.CreationTimestamp.Time.UTC().Format("2006-01-02T15:04:05Z")}
 		}),
 	}

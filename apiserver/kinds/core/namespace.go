@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -84,8 +85,8 @@ func namespace() *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), table.Text("Status", "The status of the namespace"), table.Age(),
 		},
-		Row: typed.Row(func(ns *corev1.Namespace) []any {
-			return []any{ns.Name, string(ns.Status.Phase), table.Since(ns.CreationTimestamp)}
+		Row: typed.Row(func(ns *corev1.Namespace, now time.Time) []any {
+			return []any{ns.Name, string(ns.Status.Phase), table.Since(ns.CreationTimestamp, now)}
 		}),
 	}
 }

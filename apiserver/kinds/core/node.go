@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -194,7 +195,7 @@ func nodeWarnings(n, old *corev1.Node) []string {
 
 const rolePrefix = "node-role.kubernetes.io/"
 
-func nodeRow(n *corev1.Node) []any {
+func nodeRow(n *corev1.Node, now time.Time) []any {
 	status := ""
 	for _, condition := range n.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
@@ -238,7 +239,7 @@ func nodeRow(n *corev1.Node) []any {
 	}
 	info := n.Status.NodeInfo
 	return []any{
-		n.Name, status, role, table.Since(n.CreationTimestamp), info.KubeletVersion,
+		n.Name, status, role, table.Since(n.CreationTimestamp, now), info.KubeletVersion,
 		address(corev1.NodeInternalIP), address(corev1.NodeExternalIP), known(info.OSImage), known(info.KernelVersion), known(info.ContainerRuntimeVersion),
 	}
 }

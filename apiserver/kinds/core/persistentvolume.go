@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -76,7 +77,7 @@ func persistentVolume(opts Options) *kind.Kind {
 			table.Age(),
 			table.Wide(table.Text("VolumeMode", corev1.PersistentVolumeSpec{}.SwaggerDoc()["volumeMode"])),
 		},
-		Row: typed.Row(func(pv *corev1.PersistentVolume) []any {
+		Row: typed.Row(func(pv *corev1.PersistentVolume, now time.Time) []any {
 			claim := ""
 			if ref := pv.Spec.ClaimRef; ref != nil {
 				claim = ref.Namespace + "/" + ref.Name
@@ -88,7 +89,7 @@ func persistentVolume(opts Options) *kind.Kind {
 			return []any{
 				pv.Name, storageOf(pv.Spec.Capacity), accessModes(pv.Spec.AccessModes), string(pv.Spec.PersistentVolumeReclaimPolicy), phase, claim,
 				classOf(pv, pv.Spec.StorageClassName), ptr.Deref(pv.Spec.VolumeAttributesClassName, "<unset>"), pv.Status.Reason,
-				table.Since(pv.CreationTimestamp), volumeMode(pv.Spec.VolumeMode),
+				table.Since(pv.CreationTimestamp, now), volumeMode(pv.Spec.VolumeMode),
 			}
 		}),
 	}

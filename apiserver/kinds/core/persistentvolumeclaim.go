@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -91,7 +92,7 @@ func persistentVolumeClaim() *kind.Kind {
 			table.Age(),
 			table.Wide(table.Text("VolumeMode", corev1.PersistentVolumeClaimSpec{}.SwaggerDoc()["volumeMode"])),
 		},
-		Row: typed.Row(func(c *corev1.PersistentVolumeClaim) []any {
+		Row: typed.Row(func(c *corev1.PersistentVolumeClaim, now time.Time) []any {
 			phase := string(c.Status.Phase)
 			if c.DeletionTimestamp != nil {
 				phase = "Terminating"
@@ -102,7 +103,7 @@ func persistentVolumeClaim() *kind.Kind {
 			}
 			return []any{
 				c.Name, phase, c.Spec.VolumeName, capacity, modes, classOf(c, ptr.Deref(c.Spec.StorageClassName, "")),
-				ptr.Deref(c.Spec.VolumeAttributesClassName, "<unset>"), table.Since(c.CreationTimestamp), volumeMode(c.Spec.VolumeMode),
+				ptr.Deref(c.Spec.VolumeAttributesClassName, "<unset>"), table.Since(c.CreationTimestamp, now), volumeMode(c.Spec.VolumeMode),
 			}
 		}),
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,7 +105,7 @@ func pod(opts Options) *kind.Kind {
 		},
 		IndexFields: []string{"spec.nodeName"},
 		Columns:     podColumns(),
-		Row:         typed.Row(func(p *corev1.Pod) []any { return podRow(p, opts.Clock.Now()) }),
+		Row:         typed.Row(func(p *corev1.Pod, now time.Time) []any { return podRow(p, now) }),
 	}
 }
 

@@ -67,7 +67,7 @@ func podRow(p *corev1.Pod, now time.Time) []any {
 		}
 		gates = fmt.Sprintf("%d/%d", ready, n)
 	}
-	return []any{p.Name, fmt.Sprintf("%d/%d", s.ready, s.total), s.reason, restarts, table.Since(p.CreationTimestamp), ip, node, nominated, gates}
+	return []any{p.Name, fmt.Sprintf("%d/%d", s.ready, s.total), s.reason, restarts, table.Since(p.CreationTimestamp, now), ip, node, nominated, gates}
 }
 
 func summarize(p *corev1.Pod) podSummary {

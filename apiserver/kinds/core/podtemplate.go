@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,7 +52,7 @@ func podTemplate() *kind.Kind {
 			table.Text("Images", "Images referenced by each container in the template."),
 			table.Text("Pod Labels", "The labels for the pod template."),
 		},
-		Row: typed.Row(func(t *corev1.PodTemplate) []any {
+		Row: typed.Row(func(t *corev1.PodTemplate, now time.Time) []any {
 			names, images := table.Containers(t.Template.Spec.Containers)
 			return []any{t.Name, names, images, labels.FormatLabels(t.Template.Labels)}
 		}),

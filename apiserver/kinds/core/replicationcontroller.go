@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -126,14 +127,14 @@ func replicationController() *kind.Kind {
 			table.Number("Ready", corev1.ReplicationControllerStatus{}.SwaggerDoc()["readyReplicas"]),
 			table.Age(),
 		}, table.TemplateColumns()...),
-		Row: typed.Row(func(rc *corev1.ReplicationController) []any {
+		Row: typed.Row(func(rc *corev1.ReplicationController, now time.Time) []any {
 			var names, images string
 			if rc.Spec.Template != nil {
 				names, images = table.Containers(rc.Spec.Template.Spec.Containers)
 			}
 			return []any{
 				rc.Name, int64(ptr.Deref(rc.Spec.Replicas, 0)), int64(rc.Status.Replicas), int64(rc.Status.ReadyReplicas),
-				table.Since(rc.CreationTimestamp), names, images, labels.FormatLabels(rc.Spec.Selector),
+				table.Since(rc.CreationTimestamp, now), names, images, labels.FormatLabels(rc.Spec.Selector),
 			}
 		}),
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -66,7 +67,7 @@ func resourceQuota() *kind.Kind {
 			table.Text("Limit", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
 			table.Age(),
 		},
-		Row: typed.Row(func(q *corev1.ResourceQuota) []any {
+		Row: typed.Row(func(q *corev1.ResourceQuota, now time.Time) []any {
 			var requests, limits []string
 			for _, name := range sets.List(sets.KeySet(q.Status.Hard)) {
 				used, hard := q.Status.Used[name], q.Status.Hard[name]
@@ -77,7 +78,7 @@ func resourceQuota() *kind.Kind {
 					requests = append(requests, text)
 				}
 			}
-			return []any{q.Name, strings.Join(requests, ", "), strings.Join(limits, ", "), table.Since(q.CreationTimestamp)}
+			return []any{q.Name, strings.Join(requests, ", "), strings.Join(limits, ", "), table.Since(q.CreationTimestamp, now)}
 		}),
 	}
 }

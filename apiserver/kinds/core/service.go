@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -149,7 +150,7 @@ func needsHealthPort(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-func serviceRow(s *corev1.Service) []any {
+func serviceRow(s *corev1.Service, now time.Time) []any {
 	ip := "<none>"
 	if len(s.Spec.ClusterIPs) > 0 {
 		ip = s.Spec.ClusterIPs[0]
@@ -190,5 +191,5 @@ func serviceRow(s *corev1.Service) []any {
 	if list == "" {
 		list = "<none>"
 	}
-	return []any{s.Name, string(s.Spec.Type), ip, external, list, table.Since(s.CreationTimestamp), labels.FormatLabels(s.Spec.Selector)}
+	return []any{s.Name, string(s.Spec.Type), ip, external, list, table.Since(s.CreationTimestamp, now), labels.FormatLabels(s.Spec.Selector)}
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -41,8 +42,8 @@ func serviceAccount() *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), {Name: "Secrets", Type: "string", Description: corev1.ServiceAccount{}.SwaggerDoc()["secrets"]}, table.Age(),
 		},
-		Row: typed.Row(func(sa *corev1.ServiceAccount) []any {
-			return []any{sa.Name, int64(len(sa.Secrets)), table.Since(sa.CreationTimestamp)}
+		Row: typed.Row(func(sa *corev1.ServiceAccount, now time.Time) []any {
+			return []any{sa.Name, int64(len(sa.Secrets)), table.Since(sa.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ import (
 // line prints a table of one row as kubectl get -o wide would, with a bar between cells.
 func line(k *kind.Kind, obj client.Object) string {
 	var cells []string
-	for i, cell := range k.Row(obj) {
+	for i, cell := range k.Row(obj, now) {
 		text := fmt.Sprint(cell)
 		if k.Columns[i].Priority > 0 {
 			text = "(" + text + ")"
@@ -164,7 +165,7 @@ func TestPodRows(t *testing.T) {
 		})
 	}
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "p", CreationTimestamp: metav1.NewTime(time.Now().Add(-49 * time.Hour))}, Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}},
+		ObjectMeta: metav1.ObjectMeta{Name: "p", CreationTimestamp: metav1.NewTime(now.Add(-49 * time.Hour))}, Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}, NominatedNodeName: "m", Conditions: []corev1.PodCondition{{Type: "a", Status: corev1.ConditionTrue}}},
 	}
 	if got, want := line(k, p), "p | 0/0 | Running | 0 | 2d1h | (10.0.0.1) | (n) | (m) | (1/2)"; got != want {
@@ -234,6 +235,26 @@ func TestRows(t *testing.T) {
 		name := strings.TrimPrefix(fmt.Sprintf("%T", tc.obj), "*v1.")
 		if got := line(kindOf(t, group, name), tc.obj); got != tc.want {
 			t.Errorf("%s\n got %s\nwant %s", name, got, tc.want)
+		}
+	}
+}
+
+// Ages are told at the moment that the server's clock has.
+func TestAges(t *testing.T) {
+	then := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	meta := metav1.ObjectMeta{Name: "x", CreationTimestamp: metav1.NewTime(then)}
+	for _, obj := range []client.Object{&corev1.ConfigMap{ObjectMeta: meta}, &corev1.Pod{ObjectMeta: meta}, &corev1.Node{ObjectMeta: meta}, &corev1.Service{ObjectMeta: meta}} {
+		found := false
+		for _, k := range Group(testOptions(t)).Kinds {
+			if k.GVK.Kind != reflect.TypeOf(obj).Elem().Name() {
+				continue
+			}
+			for _, cell := range k.Row(obj, then.Add(3*time.Hour)) {
+				found = found || cell == "3h"
+			}
+		}
+		if !found {
+			t.Errorf("%T: no cell says 3h", obj)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -88,7 +89,7 @@ func endpointSlice(opts Options) *kind.Kind {
 			table.Text("Endpoints", discoveryv1.EndpointSlice{}.SwaggerDoc()["endpoints"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(s *discoveryv1.EndpointSlice) []any {
+		Row: typed.Row(func(s *discoveryv1.EndpointSlice, now time.Time) []any {
 			var ports, addresses []string
 			for _, p := range s.Ports {
 				switch {
@@ -105,7 +106,7 @@ func endpointSlice(opts Options) *kind.Kind {
 			}
 			return []any{
 				s.Name, string(s.AddressType), table.Limited(ports, 3, ",", "<unset>"), table.Limited(addresses, 3, ",", "<unset>"),
-				table.Since(s.CreationTimestamp),
+				table.Since(s.CreationTimestamp, now),
 			}
 		}),
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -59,7 +60,7 @@ func ingress() *kind.Kind {
 			table.Text("Ports", "Ports of TLS configurations that open"),
 			table.Age(),
 		},
-		Row: typed.Row(func(i *networkingv1.Ingress) []any {
+		Row: typed.Row(func(i *networkingv1.Ingress, now time.Time) []any {
 			class, ports := "<none>", "80"
 			if i.Spec.IngressClassName != nil {
 				class = *i.Spec.IngressClassName
@@ -67,7 +68,7 @@ func ingress() *kind.Kind {
 			if len(i.Spec.TLS) > 0 {
 				ports = "80, 443"
 			}
-			return []any{i.Name, class, hostsCell(i.Spec.Rules), addressCell(i.Status.LoadBalancer.Ingress), ports, table.Since(i.CreationTimestamp)}
+			return []any{i.Name, class, hostsCell(i.Spec.Rules), addressCell(i.Status.LoadBalancer.Ingress), ports, table.Since(i.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -2,6 +2,7 @@ package networking
 
 import (
 	"context"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -49,7 +50,7 @@ func ingressClass() *kind.Kind {
 			table.Text("Parameters", "A reference to a resource with additional parameters"),
 			table.Age(),
 		},
-		Row: typed.Row(func(c *networkingv1.IngressClass) []any {
+		Row: typed.Row(func(c *networkingv1.IngressClass, now time.Time) []any {
 			parameters := "<none>"
 			if p := c.Spec.Parameters; p != nil {
 				parameters = p.Kind
@@ -58,7 +59,7 @@ func ingressClass() *kind.Kind {
 				}
 				parameters += "/" + p.Name
 			}
-			return []any{c.Name, c.Spec.Controller, parameters, table.Since(c.CreationTimestamp)}
+			return []any{c.Name, c.Spec.Controller, parameters, table.Since(c.CreationTimestamp, now)}
 		}),
 	}
 }

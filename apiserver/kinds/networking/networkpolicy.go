@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -45,8 +46,8 @@ func networkPolicy() *kind.Kind {
 			table.Text("Pod-Selector", networkingv1.NetworkPolicySpec{}.SwaggerDoc()["podSelector"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(p *networkingv1.NetworkPolicy) []any {
-			return []any{p.Name, metav1.FormatLabelSelector(&p.Spec.PodSelector), table.Since(p.CreationTimestamp)}
+		Row: typed.Row(func(p *networkingv1.NetworkPolicy, now time.Time) []any {
+			return []any{p.Name, metav1.FormatLabelSelector(&p.Spec.PodSelector), table.Since(p.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	nodev1 "k8s.io/api/node/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -46,8 +48,8 @@ func runtimeClass() *kind.Kind {
 			table.Text("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(c *nodev1.RuntimeClass) []any {
-			return []any{c.Name, c.Handler, table.Since(c.CreationTimestamp)}
+		Row: typed.Row(func(c *nodev1.RuntimeClass, now time.Time) []any {
+			return []any{c.Name, c.Handler, table.Since(c.CreationTimestamp, now)}
 		}),
 	}
 }

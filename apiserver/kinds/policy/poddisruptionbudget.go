@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -53,7 +54,7 @@ func podDisruptionBudget() *kind.Kind {
 		}),
 		Status:  &kind.Subresource{Validate: typed.ValidateUpdate(validateStatus)},
 		Columns: columns(),
-		Row: typed.Row(func(p *policyv1.PodDisruptionBudget) []any {
+		Row: typed.Row(func(p *policyv1.PodDisruptionBudget, now time.Time) []any {
 			min, max := "N/A", "N/A"
 			if p.Spec.MinAvailable != nil {
 				min = p.Spec.MinAvailable.String()
@@ -61,7 +62,7 @@ func podDisruptionBudget() *kind.Kind {
 			if p.Spec.MaxUnavailable != nil {
 				max = p.Spec.MaxUnavailable.String()
 			}
-			return []any{p.Name, min, max, int64(p.Status.DisruptionsAllowed), table.Since(p.CreationTimestamp)}
+			return []any{p.Name, min, max, int64(p.Status.DisruptionsAllowed), table.Since(p.CreationTimestamp, now)}
 		}),
 	}
 }

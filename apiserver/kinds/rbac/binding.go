@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"strings"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -26,7 +27,7 @@ func bindingColumns(ref, kind string) []metav1.TableColumnDefinition {
 	}
 }
 
-func bindingRow(meta *metav1.ObjectMeta, ref rbacv1.RoleRef, subjects []rbacv1.Subject) []any {
+func bindingRow(meta *metav1.ObjectMeta, ref rbacv1.RoleRef, subjects []rbacv1.Subject, now time.Time) []any {
 	var users, groups, accounts []string
 	for _, s := range subjects {
 		switch s.Kind {
@@ -39,7 +40,7 @@ func bindingRow(meta *metav1.ObjectMeta, ref rbacv1.RoleRef, subjects []rbacv1.S
 		}
 	}
 	return []any{
-		meta.Name, ref.Kind + "/" + ref.Name, table.Since(meta.CreationTimestamp),
+		meta.Name, ref.Kind + "/" + ref.Name, table.Since(meta.CreationTimestamp, now),
 		strings.Join(users, ", "), strings.Join(groups, ", "), strings.Join(accounts, ", "),
 	}
 }
@@ -63,7 +64,9 @@ func roleBinding(g guard) *kind.Kind {
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.roleBinding,
 		Columns:                  bindingColumns(rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], "roleBinding"),
-		Row:                      typed.Row(func(b *rbacv1.RoleBinding) []any { return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects) }),
+		Row: typed.Row(func(b *rbacv1.RoleBinding, now time.Time) []any {
+			return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects, now)
+		}),
 	}
 }
 
@@ -85,8 +88,8 @@ func clusterRoleBinding(g guard) *kind.Kind {
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.clusterRoleBinding,
 		Columns:                  bindingColumns(rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], "clusterRoleBinding"),
-		Row: typed.Row(func(b *rbacv1.ClusterRoleBinding) []any {
-			return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects)
+		Row: typed.Row(func(b *rbacv1.ClusterRoleBinding, now time.Time) []any {
+			return bindingRow(&b.ObjectMeta, b.RoleRef, b.Subjects, now)
 		}),
 	}
 }

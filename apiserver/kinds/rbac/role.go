@@ -1,6 +1,8 @@
 package rbac
 
 import (
+	"time"
+
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -36,7 +38,7 @@ func role(g guard) *kind.Kind {
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.role,
 		Columns:                  roleColumns(),
-		Row:                      typed.Row(func(r *rbacv1.Role) []any { return []any{r.Name, createdAt(r.CreationTimestamp)} }),
+		Row:                      typed.Row(func(r *rbacv1.Role, now time.Time) []any { return []any{r.Name, createdAt(r.CreationTimestamp)} }),
 	}
 }
 
@@ -53,7 +55,7 @@ func clusterRole(g guard) *kind.Kind {
 		AllowUnconditionalUpdate: true,
 		Begin:                    g.clusterRole,
 		Columns:                  roleColumns(),
-		Row:                      typed.Row(func(r *rbacv1.ClusterRole) []any { return []any{r.Name, createdAt(r.CreationTimestamp)} }),
+		Row:                      typed.Row(func(r *rbacv1.ClusterRole, now time.Time) []any { return []any{r.Name, createdAt(r.CreationTimestamp)} }),
 	}
 }
 

@@ -3,6 +3,7 @@ package scheduling
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -99,7 +100,7 @@ func podGroup() *kind.Kind {
 			table.Text("Status", "Status of the PodGroup"),
 			table.Age(),
 		},
-		Row: typed.Row(func(g group) []any {
+		Row: typed.Row(func(g group, now time.Time) []any {
 			policy, workload := "Basic", "<none>"
 			if g.Spec.SchedulingPolicy.Gang != nil {
 				policy = "Gang"
@@ -107,7 +108,7 @@ func podGroup() *kind.Kind {
 			if ref := g.Spec.WorkloadRef; ref != nil {
 				workload = ref.WorkloadName
 			}
-			return []any{g.Name, policy, workload, groupStatus(g), table.Since(g.CreationTimestamp)}
+			return []any{g.Name, policy, workload, groupStatus(g), table.Since(g.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -63,12 +64,12 @@ func priorityClass() *kind.Kind {
 			table.Age(),
 			table.Text("PreemptionPolicy", schedulingv1.PriorityClass{}.SwaggerDoc()["preemptionPolicy"]),
 		},
-		Row: typed.Row(func(p *schedulingv1.PriorityClass) []any {
+		Row: typed.Row(func(p *schedulingv1.PriorityClass, now time.Time) []any {
 			policy := string(corev1.PreemptLowerPriority)
 			if p.PreemptionPolicy != nil {
 				policy = string(*p.PreemptionPolicy)
 			}
-			return []any{p.Name, int64(p.Value), p.GlobalDefault, table.Since(p.CreationTimestamp), policy}
+			return []any{p.Name, int64(p.Value), p.GlobalDefault, table.Since(p.CreationTimestamp, now), policy}
 		}),
 	}
 }

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -47,7 +48,7 @@ func workload() *kind.Kind {
 		Validate:       typed.Validate(func(w workload) field.ErrorList { return validateWorkload(operation.Create, w, nil) }),
 		ValidateUpdate: typed.ValidateUpdate(func(w, old workload) field.ErrorList { return validateWorkload(operation.Update, w, old) }),
 		Columns:        []metav1.TableColumnDefinition{table.Name(), table.Age()},
-		Row:            typed.Row(func(w workload) []any { return []any{w.Name, table.Since(w.CreationTimestamp)} }),
+		Row:            typed.Row(func(w workload, now time.Time) []any { return []any{w.Name, table.Since(w.CreationTimestamp, now)} }),
 	}
 }
 

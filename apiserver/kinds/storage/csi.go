@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"strings"
+	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -75,7 +76,7 @@ func csiDriver() *kind.Kind {
 			table.Text("Modes", doc["volumeLifecycleModes"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(d *storagev1.CSIDriver) []any {
+		Row: typed.Row(func(d *storagev1.CSIDriver, now time.Time) []any {
 			is := func(b *bool, fallback bool) bool {
 				if b == nil {
 					return fallback
@@ -99,7 +100,7 @@ func csiDriver() *kind.Kind {
 			}
 			return []any{
 				d.Name, is(d.Spec.AttachRequired, true), is(d.Spec.PodInfoOnMount, false), is(d.Spec.StorageCapacity, false), tokens,
-				is(d.Spec.RequiresRepublish, false), modes, table.Since(d.CreationTimestamp),
+				is(d.Spec.RequiresRepublish, false), modes, table.Since(d.CreationTimestamp, now),
 			}
 		}),
 	}
@@ -173,8 +174,8 @@ func csiNode() *kind.Kind {
 			table.Number("Drivers", "Drivers indicates the number of CSI drivers registered on the node"),
 			table.Age(),
 		},
-		Row: typed.Row(func(n *storagev1.CSINode) []any {
-			return []any{n.Name, int64(len(n.Spec.Drivers)), table.Since(n.CreationTimestamp)}
+		Row: typed.Row(func(n *storagev1.CSINode, now time.Time) []any {
+			return []any{n.Name, int64(len(n.Spec.Drivers)), table.Since(n.CreationTimestamp, now)}
 		}),
 	}
 }
@@ -231,7 +232,7 @@ func csiStorageCapacity() *kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(), table.Text("StorageClassName", doc["storageClassName"]), table.Text("Capacity", doc["capacity"]),
 		},
-		Row: typed.Row(func(c *storagev1.CSIStorageCapacity) []any {
+		Row: typed.Row(func(c *storagev1.CSIStorageCapacity, now time.Time) []any {
 			capacity := "<unset>"
 			if c.Capacity != nil {
 				capacity = c.Capacity.String()
@@ -275,12 +276,12 @@ func volumeAttachment() *kind.Kind {
 			table.Bool("Attached", storagev1.VolumeAttachmentStatus{}.SwaggerDoc()["attached"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(a *storagev1.VolumeAttachment) []any {
+		Row: typed.Row(func(a *storagev1.VolumeAttachment, now time.Time) []any {
 			volume := ""
 			if a.Spec.Source.PersistentVolumeName != nil {
 				volume = *a.Spec.Source.PersistentVolumeName
 			}
-			return []any{a.Name, a.Spec.Attacher, volume, a.Spec.NodeName, a.Status.Attached, table.Since(a.CreationTimestamp)}
+			return []any{a.Name, a.Spec.Attacher, volume, a.Spec.NodeName, a.Status.Attached, table.Since(a.CreationTimestamp, now)}
 		}),
 	}
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -83,7 +84,7 @@ func storageClass() *kind.Kind {
 			table.Text("AllowVolumeExpansion", doc["allowVolumeExpansion"]),
 			table.Age(),
 		},
-		Row: typed.Row(func(c *storagev1.StorageClass) []any {
+		Row: typed.Row(func(c *storagev1.StorageClass, now time.Time) []any {
 			name, reclaim, binding := c.Name, string(corev1.PersistentVolumeReclaimDelete), string(storagev1.VolumeBindingImmediate)
 			if IsDefault(c) {
 				name += " (default)"
@@ -94,7 +95,7 @@ func storageClass() *kind.Kind {
 			if c.VolumeBindingMode != nil {
 				binding = string(*c.VolumeBindingMode)
 			}
-			return []any{name, c.Provisioner, reclaim, binding, c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion, table.Since(c.CreationTimestamp)}
+			return []any{name, c.Provisioner, reclaim, binding, c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion, table.Since(c.CreationTimestamp, now)}
 		}),
 	}
 }

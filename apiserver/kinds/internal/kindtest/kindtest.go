@@ -114,7 +114,7 @@ func UpdateTable[T client.Object](t *testing.T, k *kind.Kind, valid T, cases []C
 // Row is the cells of an object's row, joined by " | ". Ages are as told.
 func Row(t testing.TB, k *kind.Kind, obj client.Object) string {
 	t.Helper()
-	cells := k.Row(obj)
+	cells := k.Row(obj, time.Now())
 	if len(cells) != len(k.Columns) {
 		t.Errorf("%s: %d cells in %d columns", k.GVK.Kind, len(cells), len(k.Columns))
 	}

@@ -50,12 +50,12 @@ func TemplateColumns() []metav1.TableColumnDefinition {
 	}
 }
 
-// Since is the age of a moment: "<unknown>" when it is not set.
-func Since(t metav1.Time) string {
+// Since is the age at now of a moment: "<unknown>" when it is not set.
+func Since(t metav1.Time, now time.Time) string {
 	if t.IsZero() {
 		return "<unknown>"
 	}
-	return duration.HumanDuration(time.Since(t.Time))
+	return duration.HumanDuration(now.Sub(t.Time))
 }
 
 // Containers are the names and images of containers, each joined by commas.

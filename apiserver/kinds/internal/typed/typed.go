@@ -2,6 +2,7 @@ package typed
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,8 +45,8 @@ func Warnings[T client.Object](f func(ctx context.Context, obj, old T) []string)
 }
 
 // Row adapts Kind.Row.
-func Row[T client.Object](f func(T) []any) func(client.Object) []any {
-	return func(obj client.Object) []any { return f(cast[T](obj)) }
+func Row[T client.Object](f func(T, time.Time) []any) func(client.Object, time.Time) []any {
+	return func(obj client.Object, now time.Time) []any { return f(cast[T](obj), now) }
 }
 
 // Field adapts one of Kind.Fields.
