@@ -28,8 +28,11 @@ type Decision struct {
 // Fits reports whether a node was found.
 func (d *Decision) Fits() bool { return d.Node != "" }
 
-// Message says why the pod fits nowhere, as kube-scheduler does.
+// Message says why the pod fits nowhere, as kube-scheduler does; "" if it fits.
 func (d *Decision) Message() string {
+	if d.Fits() {
+		return ""
+	}
 	if d.Group != "" {
 		return d.Group + d.suffix()
 	}

@@ -26,4 +26,11 @@
 //
 // The built-in rules are in scheduler/plugins. For a pod that fits nowhere Engine.Preempt asks the PostFilterPlugins whose going would make room; the
 // runner evicts those pods, gracefully, and nominates the pod for the node.
+//
+// # To try a policy
+//
+// Write a type with a Filter or a Score, as above. Package schedulertest finds out whether it keeps what it promises. Package scheduler/sim plays a trace, or a generated day
+// of a large cluster, under several profiles and compares them in one report. Engine.Explain says why a pod goes where it goes, plugin by plugin, and Engine.Fit
+// whether pods would fit, and where, changing nothing; Snapshot makes an engine of a live cluster to ask. To schedule with it, give the profile to New;
+// examples/customscheduler and examples/scheduler do.
 package scheduler

@@ -161,7 +161,8 @@ func New(w Workload, opts Options) (*Simulation, error) {
 	return s, nil
 }
 
-// Engine is the engine that decides, to ask it what it knows. It must not be changed while the simulation runs.
+// Engine is the engine that decides, to ask it what it knows: after Run, of the cluster as it was in the end, which with Options.Until is at that time. It must not be
+// changed while the simulation runs.
 func (s *Simulation) Engine() *scheduler.Engine { return s.engine }
 
 // Run plays the workload to its end, or until ctx ends. It may be called once.
