@@ -269,7 +269,7 @@ func TestBindPodsRace(t *testing.T) {
 		}
 	}
 	// Every binding has an event of its own, after whichever version a watcher resumes.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	seen, from := map[string]bool{}, list.ResourceVersion
 	for len(seen) < n {

@@ -107,7 +107,7 @@ func TestExec(t *testing.T) {
 		},
 	} {
 		t.Run(protocol, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			run := func(sub, pod string, o *corev1.PodExecOptions, so remotecommand.StreamOptions) (string, string, error) {
 				e, err := newExecutor(execURL(cs, sub, pod, o))
@@ -167,7 +167,7 @@ func TestExecForbidden(t *testing.T) {
 	}
 	cs, cfg := overTLS(t, s, &user.DefaultInfo{Name: "reader"})
 	url := execURL(cs, "exec", "p", &corev1.PodExecOptions{Command: []string{"args"}, Stdout: true}).URL()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := cs.CoreV1().Pods("default").Get(t.Context(), "p", metav1.GetOptions{}); err == nil {
 			break
 		} else if time.Now().After(deadline) {
@@ -208,7 +208,7 @@ func TestPortForward(t *testing.T) {
 			case <-ready:
 			case err := <-done:
 				t.Fatal(err)
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("not ready")
 			}
 			ports, err := fw.GetPorts()
@@ -220,7 +220,7 @@ func TestPortForward(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				conn.SetDeadline(time.Now().Add(10 * time.Second))
+				conn.SetDeadline(time.Now().Add(time.Minute))
 				fmt.Fprint(conn, "ping")
 				buf := make([]byte, 100)
 				n, err := conn.Read(buf)

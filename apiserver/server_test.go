@@ -57,7 +57,7 @@ func run(t testing.TB, s *apiserver.Server, after func()) (stop func()) {
 				if err != nil {
 					t.Errorf("Run: %v", err)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				buf := make([]byte, 1<<20)
 				t.Fatalf("Run did not return:\n%s", buf[:runtime.Stack(buf, true)])
 			}
@@ -65,7 +65,7 @@ func run(t testing.TB, s *apiserver.Server, after func()) (stop func()) {
 		})
 	}
 	t.Cleanup(stop)
-	ready, ok := context.WithTimeout(ctx, 20*time.Second)
+	ready, ok := context.WithTimeout(ctx, time.Minute)
 	defer ok()
 	if err := s.WaitReady(ready); err != nil {
 		t.Fatal(err)

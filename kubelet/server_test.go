@@ -108,7 +108,7 @@ func get(t *testing.T, c *rest.Config, path string) (int, string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
@@ -231,7 +231,7 @@ func TestStreams(t *testing.T) {
 		if in != "" {
 			o.Stdin = strings.NewReader(in)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := exec.StreamWithContext(ctx, o); err != nil {
 			return "error: " + err.Error()

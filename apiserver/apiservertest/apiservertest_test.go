@@ -45,7 +45,7 @@ func serve(t *testing.T) apiservertest.Server {
 		}
 		st.Close()
 	})
-	ready, stop := context.WithTimeout(ctx, 20*time.Second)
+	ready, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
 	if err := s.WaitReady(ready); err != nil {
 		t.Fatal(err)

@@ -135,7 +135,7 @@ func TestRunFollowsInformers(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx, informers) }()
-	wait, stop := context.WithTimeout(ctx, 10*time.Second)
+	wait, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
 	if err := a.WaitReady(wait); err != nil {
 		t.Fatal(err)

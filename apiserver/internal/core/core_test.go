@@ -97,7 +97,7 @@ func wantReason(t testing.TB, err error, reason metav1.StatusReason, msg string)
 // next returns the next event of a watch.
 func next(t testing.TB, w *core.Watch) core.Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	ev, err := w.Next(ctx, make([]core.Event, 0, 1))
 	if err != nil {

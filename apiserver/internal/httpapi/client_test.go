@@ -129,7 +129,7 @@ func TestWatch(t *testing.T) {
 	f := serve(t, nil)
 	for _, ct := range []string{mediaJSON, mediaProto} {
 		t.Run(ct, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			api := f.client(t, ct).CoordinationV1().Leases("w-" + ct[len(ct)-4:])
 			if _, err := api.Create(ctx, lease("before"), metav1.CreateOptions{}); err != nil {
@@ -193,7 +193,7 @@ func TestWatchEndsAtTimeout(t *testing.T) {
 		if ok {
 			t.Errorf("got %+v", ev)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("watch did not end")
 	}
 }
@@ -255,7 +255,7 @@ func TestInformer(t *testing.T) {
 	if _, err := cs.AppsV1().Deployments("i").Create(ctx, deployment("a", 1), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if l, _ := inf.Lister().List(labels.Everything()); len(l) == 1 {
 			break
 		}

@@ -144,7 +144,7 @@ func TestPartialMetadata(t *testing.T) {
 // stream reads the first n events of a watch as JSON documents.
 func (f *fixture) stream(t *testing.T, path, accept string, n int) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", f.URL+path, nil)
 	if err != nil {
@@ -212,7 +212,7 @@ func TestWebSocketWatch(t *testing.T) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Errorf("got %d", resp.StatusCode)
 	}
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for _, name := range []string{"a", "b"} {
 		typ, msg, err := conn.ReadMessage()
 		if err != nil || typ != websocket.TextMessage || !strings.Contains(string(msg), `"name":"`+name+`"`) {

@@ -108,7 +108,7 @@ func serve(t testing.TB, change func(*Options)) *fixture {
 		<-done
 		st.Close()
 	})
-	ready, ok := context.WithTimeout(ctx, 10*time.Second)
+	ready, ok := context.WithTimeout(ctx, time.Minute)
 	defer ok()
 	if err := c.WaitReady(ready); err != nil {
 		t.Fatal(err)

@@ -214,7 +214,7 @@ func TestClientWatch(t *testing.T) {
 			if ev.Type != want || ev.Object.(*corev1.Pod).Name != "a" {
 				t.Errorf("got %v, want %v", ev, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no event")
 		}
 	}
@@ -250,7 +250,7 @@ func (l *log) handler() toolscache.ResourceEventHandler {
 
 func (l *log) want(t testing.TB, want ...string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		got := slices.Clone(l.lines)
 		l.mu.Unlock()
@@ -291,7 +291,7 @@ func TestCache(t *testing.T) {
 	_, err = inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: func(any) {
 		select {
 		case <-blocked:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 		}
 	}})
 	must(t, err)
@@ -394,7 +394,7 @@ func TestResync(t *testing.T) {
 		if !same {
 			t.Error("a resync changed something")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("no resync")
 	}
 }

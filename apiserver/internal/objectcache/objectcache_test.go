@@ -152,7 +152,7 @@ func TestCommitsInAnyOrder(t *testing.T) {
 	}
 	last := int64(0)
 	for n := 0; n < 800; {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		events, err := cursor.Next(ctx, 50)
 		cancel()
 		if err != nil {
@@ -307,7 +307,7 @@ func TestReloadAfterCompaction(t *testing.T) {
 	close(l.release)
 	seen := map[string]bool{}
 	for len(seen) < 3 {
-		short, cancel := context.WithTimeout(ctx, 10*time.Second)
+		short, cancel := context.WithTimeout(ctx, time.Minute)
 		events, err := cursor.Next(short, 10)
 		cancel()
 		if err != nil {

@@ -78,7 +78,7 @@ func serve(t *testing.T, st store.Store, opts apiserver.Options) (*kubernetes.Cl
 			t.Error(err)
 		}
 	})
-	ready, stop := context.WithTimeout(ctx, 20*time.Second)
+	ready, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
 	if err := s.WaitReady(ready); err != nil {
 		t.Fatal(err)

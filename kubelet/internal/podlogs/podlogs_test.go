@@ -84,7 +84,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 			if got != want {
 				t.Fatalf("%q, want %q", got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no %q", want)
 		}
 	}
