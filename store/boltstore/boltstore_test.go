@@ -1,10 +1,12 @@
 package boltstore
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -132,7 +134,38 @@ func TestInUse(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Fatalf("the second Open takes %v", took)
 	}
+	// So is another process refused, until this one has closed the file.
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := func() string {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, exe)
+		cmd.Env = append(os.Environ(), childEnv+"="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return line
+	}
+	if line := another(); !strings.Contains(line, ErrInUse.Error()) {
+		t.Errorf("another process says %q", line)
+	}
 	put(t, s, "a", "2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if line := another(); line != "ready\n" {
+		t.Errorf("another process says %q after Close", line)
+	}
 }
 
 func TestCreateLeavesNothingBehind(t *testing.T) {

@@ -93,21 +93,24 @@ func (w changedWatcher) Next(ctx context.Context) (store.Batch, error) {
 	return w.change(b), nil
 }
 
-// skippingWatcher goes on from the compacted revision when it is too late.
+// skippingWatcher goes on from the compacted revision when it is behind that.
 type skippingWatcher struct {
 	store.Watcher
 	s    *memstore.Store
-	opts store.WatchOptions
+	opts store.WatchOptions // After is how far it has come
 }
 
 func (w *skippingWatcher) Next(ctx context.Context) (store.Batch, error) {
-	b, err := w.Watcher.Next(ctx)
-	if errors.Is(err, store.ErrCompacted) {
+	if _, compacted, err := w.s.Revision(ctx); err == nil && compacted > w.opts.After {
 		w.Watcher.Close()
-		_, w.opts.After, _ = w.s.Revision(ctx)
-		if w.Watcher, err = w.s.Watch(ctx, w.opts); err == nil {
-			return w.Watcher.Next(ctx)
+		w.opts.After = compacted
+		if w.Watcher, err = w.s.Watch(ctx, w.opts); err != nil {
+			return store.Batch{}, err
 		}
+	}
+	b, err := w.Watcher.Next(ctx)
+	if err == nil {
+		w.opts.After = b.Revision
 	}
 	return b, err
 }
