@@ -176,7 +176,7 @@ func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int, object b
 		return
 	}
 	if object {
-		a.node[slot], a.nodeScore[slot] = nil, 0
+		a.node[slot], a.nodeScore[slot] = prof.outside(pod, n.Object.Name), 0
 		for _, p := range prof.plugins {
 			if p.scope != ScopeNode {
 				continue

@@ -94,13 +94,18 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	if e.count == 0 {
 		return d
 	}
+	if r := prof.nowhere(pod); r != nil {
+		d = d.rejected(r)
+		d.Plugins = prof.picking(pod)
+		return d
+	}
 	e.view.sweep()
 	js, p, r := e.judge(prof, pod, e.judged[:0])
 	e.judged = js
 	if r != nil {
 		return e.refuse(d, p, r)
 	}
-	if n := e.byName[e.nominations.node[pod.key()]]; n != nil && e.check(prof, pod, n) == nil {
+	if n := e.byName[e.nominations.node[pod.key()]]; n != nil && e.check(prof, pod, n, js) == nil {
 		d.Node, d.Feasible = n.Object.Name, 1
 		return d
 	}
@@ -123,6 +128,11 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	}
 	if d.Feasible == 0 {
 		e.explainInto(&d, prof, pod, x, js)
+		if by := prof.picking(pod); by != nil {
+			d.Plugins = append(d.Plugins, by...)
+			slices.Sort(d.Plugins)
+			d.Plugins = slices.Compact(d.Plugins)
+		}
 		return d
 	}
 	slot, score := e.elect(prof, pod, x, js)
@@ -211,10 +221,10 @@ func (e *Engine) overrides(prof *profile, pod *Pod, x *index, js []judged) (out 
 			continue
 		}
 		rivals := e.rivals(pod, name)
-		if len(rivals) == 0 || len(js) == 0 && !prof.uncachedFilter && !slices.ContainsFunc(rivals, func(p *Pod) bool { return p.Terms != nil }) {
+		if len(rivals) == 0 || !prof.uncachedFilter && !slices.ContainsFunc(js, func(j judged) bool { return j.filters() }) {
 			continue
 		}
-		if r := e.checkWith(prof, pod, n, rivals); r != nil {
+		if r := e.checkWith(prof, pod, n, rivals, js); r != nil {
 			if out == nil {
 				out = map[int32]*Rejection{}
 			}

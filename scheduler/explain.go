@@ -63,18 +63,26 @@ func (e *Engine) Explain(pod *Pod) *Explanation {
 	}
 	var feasible []*Node
 	var rows []int // of the feasible nodes in x.Nodes
+	prof := e.profileOf(pod)
 	for _, n := range e.nodes {
 		if n == nil {
 			continue
 		}
 		row := NodeExplanation{Node: n.Object.Name, Feasible: true, Verdicts: make([]Verdict, len(asked))}
+		outside := prof.outside(pod, n.Object.Name)
 		for i, j := range asked {
+			if outside != nil {
+				if j.p.name == outside.Plugin {
+					row.Feasible, row.Verdicts[i].Rejection = false, outside
+				}
+				continue // they aren't asked
+			}
 			r := e.verdict(&j, pod, n)
 			row.Verdicts[i].Rejection = r
 			row.Feasible = row.Feasible && r == nil
 		}
-		if row.Feasible && len(e.rivals(pod, n.Object.Name)) > 0 {
-			row.Feasible = x.yield(&row, e.check(e.profileOf(pod), pod, n))
+		if outside == nil && len(e.rivals(pod, n.Object.Name)) > 0 {
+			row.Feasible = x.yield(&row, e.check(prof, pod, n, asked))
 		}
 		if row.Feasible {
 			feasible, rows = append(feasible, n), append(rows, len(x.Nodes))
@@ -101,7 +109,9 @@ func (x *Explanation) yield(row *NodeExplanation, r *Rejection) bool {
 	for i := range x.Plugins {
 		if x.Plugins[i].Name == r.Plugin {
 			row.Verdicts[i].Rejection = r
+			break
 		}
+		row.Verdicts[i].Rejection = nil // with those other pods it accepts
 	}
 	return false
 }
@@ -131,6 +141,10 @@ func (e *Engine) judges(pod *Pod, x *Explanation) (out []judged) {
 			x.Rejection = named(r, p)
 			return nil
 		}
+	}
+	if r := prof.nowhere(pod); r != nil {
+		x.Rejection = r
+		return nil
 	}
 	for _, p := range prof.plugins {
 		j := judged{p: p}

@@ -44,11 +44,7 @@ func (j *judged) filters() bool {
 }
 
 // explainInOrder is explainInto where the profile's order is another: every node is asked about.
-func (e *Engine) explainInOrder(d *Decision, prof *profile, pod *Pod, js []judged) {
-	plain := map[*pluginState]Judgement{}
-	for i := range js {
-		plain[js[i].p] = js[i].Plain(e.view)
-	}
+func (e *Engine) explainInOrder(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
 	d.Reasons = map[string]int{}
 	d.Resolvable = NodeSet{in: bitset(nil).grown(len(e.nodes)), names: e.names}
 	plugins := map[string]bool{}
@@ -56,12 +52,16 @@ func (e *Engine) explainInOrder(d *Decision, prof *profile, pod *Pod, js []judge
 		if n == nil {
 			continue
 		}
-		r := e.firstRejection(prof, pod, n, plain)
+		r := prof.outside(pod, n.Object.Name)
+		switch {
+		case r != nil:
+		case len(e.rivals(pod, n.Object.Name)) > 0:
+			r = e.check(prof, pod, n, js)
+		default:
+			r = prof.first(pod, n, js, x)
+		}
 		if r == nil {
-			// Domains are asked with what pods that are nominated elsewhere would add only by the engine's own way.
-			if r = e.ballot.overrides[int32(slot)]; r == nil {
-				continue
-			}
+			continue
 		}
 		plugins[r.Plugin] = true
 		for _, reason := range r.Reasons {
@@ -73,36 +73,4 @@ func (e *Engine) explainInOrder(d *Decision, prof *profile, pod *Pod, js []judge
 		}
 	}
 	d.Plugins = slices.Sorted(maps.Keys(plugins))
-}
-
-// firstRejection asks the filters about a node in the profile's order, with the pods that are nominated for it there, and without.
-func (e *Engine) firstRejection(prof *profile, pod *Pod, n *Node, plain map[*pluginState]Judgement) *Rejection {
-	ask := func() *Rejection {
-		for _, s := range prof.plugins {
-			if s.filter != nil {
-				if r := s.ask(pod, n); r != nil {
-					return r
-				}
-			}
-			if j := plain[s]; j.Filter != nil {
-				if r := j.Filter(n); r != nil {
-					return named(r, s)
-				}
-			}
-		}
-		return nil
-	}
-	if rivals := e.rivals(pod, n.Object.Name); len(rivals) > 0 {
-		for _, p := range rivals {
-			n.put(p)
-		}
-		r := ask()
-		for _, p := range rivals {
-			n.take(p)
-		}
-		if r != nil {
-			return r
-		}
-	}
-	return ask()
 }

@@ -219,7 +219,8 @@ func (t *groupTrial) fit(u unit) bool {
 			continue
 		}
 		t.e.Remove(p.key())
-		r := t.e.check(t.prof, p, t.e.byName[d.Node])
+		js, _, _ := t.e.judge(t.prof, p, nil)
+		r := t.e.check(t.prof, p, t.e.byName[d.Node], js)
 		t.e.Assign(p, d.Node)
 		if r != nil {
 			return false

@@ -39,6 +39,14 @@ type PreFilterPlugin interface {
 	PreFilter(pod *Pod) *Rejection
 }
 
+// NodePicker is implemented by plugins that confine pods to nodes by name: no other is looked at, and no other plugin is asked about them.
+type NodePicker interface {
+	Plugin
+	// PickNodes returns the names of those nodes, or ok false if the pod may go to any. What it says may depend on nothing but the pod and, where the plugin
+	// is a Signer, on nothing but what it signs.
+	PickNodes(pod *Pod) (names []string, ok bool)
+}
+
 // FilterPlugin rejects nodes.
 type FilterPlugin interface {
 	Plugin

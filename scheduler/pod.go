@@ -26,7 +26,8 @@ type Pod struct {
 	// Spread are the pod's topology spread constraints.
 	Spread []SpreadConstraint
 
-	sig string // of the profile's cached plugins
+	alone *Resources // nil: Requests and Scored
+	sig   string     // of the profile's cached plugins
 }
 
 // HostPort is a port of the node that a pod takes.
@@ -46,7 +47,7 @@ const anyIP = "0.0.0.0"
 // NewPod computes what plugins need of a pod.
 func NewPod(obj *corev1.Pod) *Pod {
 	p := &Pod{Object: obj, HostPorts: hostPorts(&obj.Spec), Priority: corev1helpers.PodPriority(obj)}
-	p.Requests, p.Scored = requestsOf(obj)
+	p.Requests, p.Scored, p.alone = requestsOf(obj)
 	p.Terms, p.Spread = termsOf(obj), spreadOf(obj)
 	aff := obj.Spec.Affinity
 	if len(obj.Spec.NodeSelector) > 0 || aff != nil && aff.NodeAffinity != nil && aff.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
@@ -59,6 +60,20 @@ func NewPod(obj *corev1.Pod) *Pod {
 		}
 	}
 	return p
+}
+
+// ScoreRequest is how much of a resource the pod counts for when its own place is scored by what a node has left. That is without what the pod as a whole
+// asks for, as in kube-scheduler; once it is on the node it counts with Scored.
+func (p *Pod) ScoreRequest(name corev1.ResourceName) int64 {
+	switch {
+	case p.alone != nil:
+		return p.alone.Of(name)
+	case name == corev1.ResourceCPU:
+		return p.Scored.MilliCPU
+	case name == corev1.ResourceMemory:
+		return p.Scored.Memory
+	}
+	return p.Requests.Of(name)
 }
 
 func hostPorts(spec *corev1.PodSpec) (out []HostPort) {

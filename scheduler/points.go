@@ -8,7 +8,7 @@ type Points uint16
 // The points, each with its interface.
 const (
 	AtPreEnqueue Points = 1 << iota
-	AtPreFilter         // and the rejection of ClusterPlugin.Prepare
+	AtPreFilter         // and NodePicker, and the rejection of ClusterPlugin.Prepare
 	AtFilter            // and Judgement.Filter
 	AtPostFilter
 	AtScore // and Judgement.Scores
@@ -55,7 +55,8 @@ func PointsOf(p Plugin) (s Points) {
 	_, is := p.(PreEnqueuePlugin)
 	add(is, AtPreEnqueue)
 	_, is = p.(PreFilterPlugin)
-	add(is || cluster, AtPreFilter)
+	_, picks := p.(NodePicker)
+	add(is || cluster || picks, AtPreFilter)
 	_, is = p.(FilterPlugin)
 	add(is || cluster, AtFilter)
 	_, is = p.(PostFilterPlugin)
@@ -111,7 +112,7 @@ func (s *pluginState) leaveOut(except Points) {
 		s.enqueue = nil
 	}
 	if except.Has(AtPreFilter) {
-		s.pre = nil
+		s.pre, s.picker = nil, nil
 	}
 	if except.Has(AtFilter) {
 		s.filter = nil

@@ -17,11 +17,16 @@ type Trial struct {
 	pod     *Pod
 	node    *Node
 	removed []*Pod
+	began   []judged // before any was removed
 }
 
 // Try begins a trial.
 func (v *View) Try(pod *Pod, node *Node) *Trial {
-	return &Trial{e: v.engine, prof: v.engine.profileOf(pod), pod: pod, node: node}
+	t := &Trial{e: v.engine, prof: v.engine.profileOf(pod), pod: pod, node: node}
+	if len(t.e.rivals(pod, node.Object.Name)) > 0 {
+		t.began, _, _ = t.e.judge(t.prof, pod, nil)
+	}
+	return t
 }
 
 // Remove takes a pod off the node for now.
@@ -39,7 +44,7 @@ func (t *Trial) Restore(p *Pod) {
 }
 
 // Fits returns nil if the pod can run on the node as it is now, as far as all filters go, with the pods nominated for it and without.
-func (t *Trial) Fits() *Rejection { return t.e.check(t.prof, t.pod, t.node) }
+func (t *Trial) Fits() *Rejection { return t.e.check(t.prof, t.pod, t.node, t.began) }
 
 // End puts everything back.
 func (t *Trial) End() {

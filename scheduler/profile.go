@@ -11,9 +11,12 @@ type profile struct {
 	name    string // "" answers all pods
 	index   int
 	plugins []*pluginState
+	pickers []*pluginState
 	group   *pluginState // the first GroupPlugin
 	// normalized are the plugins, by their place, whose raw scores are cached and normalized in each decision.
 	normalized []int
+	// ordered: no pod is scattered.
+	ordered bool
 	// uncachedFilter and uncachedScore: some plugin is asked for each node in each decision.
 	uncachedFilter, uncachedScore bool
 }
@@ -26,6 +29,7 @@ type pluginState struct {
 	enqueue   PreEnqueuePlugin
 	group     GroupPlugin
 	pre       PreFilterPlugin
+	picker    NodePicker
 	cluster   ClusterPlugin
 	filter    FilterPlugin
 	post      PostFilterPlugin
@@ -45,6 +49,7 @@ func newPluginState(w Weighted) *pluginState {
 	s.enqueue, _ = w.Plugin.(PreEnqueuePlugin)
 	s.group, _ = w.Plugin.(GroupPlugin)
 	s.pre, _ = w.Plugin.(PreFilterPlugin)
+	s.picker, _ = w.Plugin.(NodePicker)
 	s.cluster, _ = w.Plugin.(ClusterPlugin)
 	s.filter, _ = w.Plugin.(FilterPlugin)
 	s.post, _ = w.Plugin.(PostFilterPlugin)
@@ -68,7 +73,8 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 	if len(from) == 0 {
 		return nil, fmt.Errorf("scheduler: %s: want at least one plugin, such as plugins.Default()", field)
 	}
-	p := &profile{name: name, index: index}
+	p := &profile{name: name, index: index, ordered: true}
+	last := -1
 	seen := map[string]bool{}
 	for i, w := range from {
 		if w.Plugin == nil {
@@ -91,6 +97,13 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 		}
 		p.uncachedFilter = p.uncachedFilter || s.scope == ScopeCluster && s.filter != nil
 		p.uncachedScore = p.uncachedScore || s.scope == ScopeCluster && s.score != nil
+		if r := s.rank(); r >= 0 {
+			p.ordered = p.ordered && r >= last
+			last = r
+		}
+		if s.picker != nil {
+			p.pickers = append(p.pickers, s)
+		}
 		p.plugins = append(p.plugins, s)
 	}
 	return p, nil

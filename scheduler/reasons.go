@@ -8,7 +8,7 @@ import (
 // explainInto fills in why no node fits: per node the first plugin that rejects it counts, with all its reasons.
 func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js []judged) {
 	if prof.scattered(js) {
-		e.explainInOrder(d, prof, pod, js)
+		e.explainInOrder(d, prof, pod, x, js)
 		return
 	}
 	b := &e.ballot

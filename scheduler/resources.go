@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -167,16 +168,32 @@ var nonMissing = corev1.ResourceList{
 }
 
 // requestsOf counts init, sidecar and pod-level requests and the overhead, and what a running pod's containers were
-// really given while a resize is under way.
-func requestsOf(pod *corev1.Pod) (requests, scored Resources) {
+// really given while a resize is under way. alone is nil, or what the pod's own place is scored with where that is something else.
+func requestsOf(pod *corev1.Pod) (requests, scored Resources, alone *Resources) {
 	if requests, scored, ok := plainRequests(pod); ok {
-		return requests, scored
+		return requests, scored, nil
 	}
 	opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
-	requests = ResourcesOf(resourcehelper.PodRequests(pod, opts))
+	list := resourcehelper.PodRequests(pod, opts)
+	requests = ResourcesOf(list)
 	opts.NonMissingContainerRequests = nonMissing
+	if resourcehelper.IsPodLevelRequestsSet(pod) {
+		// What the pod as a whole asks for holds for its containers; of the rest each counts as a little.
+		opts.NonMissingContainerRequests = maps.Clone(nonMissing)
+		maps.DeleteFunc(opts.NonMissingContainerRequests, func(name corev1.ResourceName, _ resource.Quantity) bool {
+			_, asked := list[name]
+			return asked
+		})
+		// kube-scheduler scores the pod's own place without its pod-level requests.
+		plain := resourcehelper.PodResourcesOptions{SkipPodLevelResources: true}
+		a := ResourcesOf(resourcehelper.PodRequests(pod, plain))
+		plain.NonMissingContainerRequests = nonMissing
+		all := resourcehelper.PodRequests(pod, plain)
+		a.MilliCPU, a.Memory = all.Cpu().MilliValue(), all.Memory().Value()
+		alone = &a
+	}
 	all := resourcehelper.PodRequests(pod, opts)
-	return requests, Resources{MilliCPU: all.Cpu().MilliValue(), Memory: all.Memory().Value()}
+	return requests, Resources{MilliCPU: all.Cpu().MilliValue(), Memory: all.Memory().Value()}, alone
 }
 
 // plainRequests is requestsOf for a pod of which its containers and its overhead say all, in whole numbers: it is their sum.

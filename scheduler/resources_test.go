@@ -117,9 +117,26 @@ func TestRequestsAreThoseOfKubernetes(t *testing.T) {
 			pod.Status.AllocatedResources, pod.Status.Resources = list(), &corev1.ResourceRequirements{Requests: list()}
 		}
 		opts := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
-		requests := scheduler.ResourcesOf(resourcehelper.PodRequests(pod, opts))
+		list := resourcehelper.PodRequests(pod, opts)
+		requests := scheduler.ResourcesOf(list)
 		opts.NonMissingContainerRequests = corev1.ResourceList{
 			corev1.ResourceCPU: *resource.NewMilliQuantity(scheduler.DefaultMilliCPU, resource.DecimalSI), corev1.ResourceMemory: *resource.NewQuantity(scheduler.DefaultMemory, resource.BinarySI),
+		}
+		alone := opts // what its own place is scored with
+		alone.NonMissingContainerRequests = maps.Clone(opts.NonMissingContainerRequests)
+		if resourcehelper.IsPodLevelRequestsSet(pod) {
+			alone.SkipPodLevelResources, alone.UseStatusResources = true, false
+			for name := range opts.NonMissingContainerRequests {
+				if _, asked := list[name]; asked {
+					delete(opts.NonMissingContainerRequests, name)
+				}
+			}
+		}
+		own := scheduler.ResourcesOf(resourcehelper.PodRequests(pod, alone))
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, "example.com/gpu"} {
+			if got := scheduler.NewPod(pod).ScoreRequest(name); got != own.Of(name) {
+				t.Fatalf("step %d: %+v is scored with %d of %s, want %d", step, pod, got, name, own.Of(name))
+			}
 		}
 		all := scheduler.ResourcesOf(resourcehelper.PodRequests(pod, opts))
 		scored := scheduler.Resources{MilliCPU: all.MilliCPU, Memory: all.Memory}

@@ -242,6 +242,10 @@ func (s *scenario) kinds() map[string]struct {
 			&appsv1.ReplicaSet{}, func(o client.Object) { e.SetReplicaSet(o.(*appsv1.ReplicaSet)) },
 			func(o client.Object) { e.DeleteReplicaSet(o.GetNamespace(), o.GetName()) },
 		},
+		"replicationcontroller": {
+			&corev1.ReplicationController{}, func(o client.Object) { e.SetReplicationController(o.(*corev1.ReplicationController)) },
+			func(o client.Object) { e.DeleteReplicationController(o.GetNamespace(), o.GetName()) },
+		},
 		"statefulset": {
 			&appsv1.StatefulSet{}, func(o client.Object) { e.SetStatefulSet(o.(*appsv1.StatefulSet)) },
 			func(o client.Object) { e.DeleteStatefulSet(o.GetNamespace(), o.GetName()) },

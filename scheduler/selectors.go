@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"maps"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,12 +107,21 @@ func (v *View) Siblings(pod *Pod) (siblings PodSelector, ok bool) {
 			maps.Copy(set, sel) // they all match the pod, so they agree
 		}
 	}
-	sel := set.AsSelectorPreValidated()
+	var more labels.Requirements
 	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
 		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err == nil {
 			key := controllerKey{gv.WithKind(ref.Kind).GroupKind(), types.NamespacedName{Namespace: obj.Namespace, Name: ref.Name}}
-			sel = sel.Add(slices.Clone(v.owners.controllers[key])...)
+			if more = v.owners.controllers[key]; key.kind == replicationControllers {
+				for _, r := range more { // each is for one value; where Services say otherwise, the controller's counts
+					set[r.Key()], _ = r.Values().PopAny()
+				}
+				more = nil
+			}
 		}
+	}
+	sel := set.AsSelectorPreValidated()
+	if len(more) > 0 {
+		sel = sel.Add(more...)
 	}
 	if sel.Empty() {
 		return PodSelector{}, false

@@ -56,10 +56,13 @@ func Read(data []byte, opts Options) (*Config, error) {
 }
 
 func decode(data []byte) (*configv1.KubeSchedulerConfiguration, error) {
+	// Not by configv1.AddToScheme: defaults that others in the program have registered there would be taken for what the file says.
 	scheme := runtime.NewScheme()
-	if err := configv1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
+	scheme.AddKnownTypes(configv1.SchemeGroupVersion,
+		&configv1.KubeSchedulerConfiguration{}, &configv1.DefaultPreemptionArgs{}, &configv1.DynamicResourcesArgs{}, &configv1.InterPodAffinityArgs{},
+		&configv1.NodeAffinityArgs{}, &configv1.NodeResourcesBalancedAllocationArgs{}, &configv1.NodeResourcesFitArgs{}, &configv1.PodTopologySpreadArgs{},
+		&configv1.VolumeBindingArgs{},
+	)
 	codecs := serializer.NewCodecFactory(scheme, serializer.EnableStrict)
 	obj, gvk, err := codecs.DecoderToVersion(codecs.UniversalDeserializer(), configv1.SchemeGroupVersion).Decode(data, nil, nil)
 	if err != nil {

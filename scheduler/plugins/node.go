@@ -53,6 +53,14 @@ func (NodeName) Sign(pod *scheduler.Pod, to []byte) []byte {
 	return append(to, pod.Object.Spec.NodeName...)
 }
 
+// PickNodes implements scheduler.NodePicker.
+func (NodeName) PickNodes(pod *scheduler.Pod) ([]string, bool) {
+	if pod.Object.Spec.NodeName == "" {
+		return nil, false
+	}
+	return []string{pod.Object.Spec.NodeName}, true
+}
+
 // Filter implements scheduler.FilterPlugin.
 func (NodeName) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
 	if want := pod.Object.Spec.NodeName; want != "" && want != node.Object.Name {

@@ -87,6 +87,9 @@ func (NodeAffinity) Sign(pod *scheduler.Pod, to []byte) []byte {
 	return to
 }
 
+// PickNodes implements scheduler.NodePicker: it picks those that the pod's required terms name, if each of them does.
+func (NodeAffinity) PickNodes(pod *scheduler.Pod) ([]string, bool) { return namedNodes(pod.Object) }
+
 // PreFilter rejects pods each of whose required terms names nodes that exclude one another.
 func (NodeAffinity) PreFilter(pod *scheduler.Pod) *scheduler.Rejection {
 	if names, named := namedNodes(pod.Object); named && len(names) == 0 {
@@ -109,13 +112,16 @@ func namedNodes(pod *corev1.Pod) (names []string, named bool) {
 			switch {
 			case r.Key != metav1.ObjectNameField || r.Operator != corev1.NodeSelectorOpIn:
 			case named:
-				of = slices.DeleteFunc(of, func(n string) bool { return !slices.Contains(r.Values, n) })
+				of = slices.DeleteFunc(slices.Clone(of), func(n string) bool { return !slices.Contains(r.Values, n) })
 			default:
-				of, named = slices.Clone(r.Values), true
+				of, named = r.Values, true
 			}
 		}
 		if !named {
 			return nil, false
+		}
+		if len(terms) == 1 {
+			return of, true // as nearly all pods of DaemonSets have it: nothing to be allocated
 		}
 		names = append(names, of...)
 	}

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,7 +74,11 @@ func (NodeResourcesFit) Scope() scheduler.Scope { return scheduler.ScopeNodePods
 
 // Sign implements scheduler.Signer.
 func (NodeResourcesFit) Sign(pod *scheduler.Pod, to []byte) []byte {
-	return appendResources(appendResources(to, &pod.Requests), &pod.Scored)
+	to = appendResources(to, &pod.Requests)
+	for name := range pod.Requests.All() {
+		to = binary.AppendVarint(to, pod.ScoreRequest(name))
+	}
+	return binary.AppendVarint(binary.AppendVarint(to, pod.ScoreRequest(corev1.ResourceCPU)), pod.ScoreRequest(corev1.ResourceMemory))
 }
 
 // Filter implements scheduler.FilterPlugin.

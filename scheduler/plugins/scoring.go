@@ -167,14 +167,17 @@ func utilization(pod *scheduler.Pod, node *scheduler.Node, name corev1.ResourceN
 	if total == 0 {
 		return 0, 0, false
 	}
-	if generous && (name == corev1.ResourceCPU || name == corev1.ResourceMemory) {
-		return node.Scored.Of(name) + pod.Scored.Of(name), total, true
+	want, there := pod.Requests.Of(name), &node.Requested
+	if generous {
+		want = pod.ScoreRequest(name)
+		if name == corev1.ResourceCPU || name == corev1.ResourceMemory {
+			there = &node.Scored
+		}
 	}
-	want := pod.Requests.Of(name)
 	if want == 0 && scalar(name) {
 		return 0, 0, false
 	}
-	return node.Requested.Of(name) + want, total, true
+	return there.Of(name) + want, total, true
 }
 
 // scalar resources are all but cpu, memory and ephemeral storage.

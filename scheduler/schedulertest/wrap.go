@@ -31,7 +31,17 @@ func (p plain) PreEnqueue(pod *scheduler.Pod) *scheduler.Rejection {
 }
 
 func (p plain) PreFilter(pod *scheduler.Pod) *scheduler.Rejection {
-	return p.inner.(scheduler.PreFilterPlugin).PreFilter(pod)
+	if pre, ok := p.inner.(scheduler.PreFilterPlugin); ok {
+		return pre.PreFilter(pod)
+	}
+	return nil
+}
+
+func (p plain) PickNodes(pod *scheduler.Pod) ([]string, bool) {
+	if picker, ok := p.inner.(scheduler.NodePicker); ok {
+		return picker.PickNodes(pod)
+	}
+	return nil, false
 }
 
 func (p plain) Filter(pod *scheduler.Pod, node *scheduler.Node) *scheduler.Rejection {
