@@ -204,7 +204,7 @@ func (c *cluster) stop() {
 				c.t.Errorf("allinone logs %q:\n%s", noise, c.log)
 			}
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		_ = c.cmd.Process.Kill()
 		c.t.Error("allinone does not end in 30 seconds after SIGTERM")
 	}
@@ -258,7 +258,7 @@ func (c *cluster) fails(t *testing.T, stdin, args, want string) {
 
 func (c *cluster) wait(what, cond string) {
 	c.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		out, err := c.try("", "wait", what, "--for="+cond, "--timeout=30s")
 		if err == nil {
@@ -273,7 +273,7 @@ func (c *cluster) wait(what, cond string) {
 
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := f()
 		if err == nil {
@@ -283,6 +283,34 @@ func eventually(t *testing.T, f func() error) {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// follow runs a kubectl that doesn't end by itself until it has written want.
+func (c *cluster) follow(t *testing.T, want string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := c.command(ctx, args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait() // it has been killed
+	}()
+	var got bytes.Buffer
+	buf := make([]byte, 1024)
+	for !strings.Contains(got.String(), want) {
+		n, err := out.Read(buf)
+		got.Write(buf[:n])
+		if err != nil && !strings.Contains(got.String(), want) {
+			t.Fatalf("%v after %s", err, &got)
+		}
 	}
 }
 

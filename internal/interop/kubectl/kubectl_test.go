@@ -1,7 +1,6 @@
 package kubectl
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -79,7 +78,7 @@ func TestKubectl(t *testing.T) {
 		c.fails(t, "", "get nonsense", "the server doesn't have a resource type \"nonsense\"")
 	})
 	t.Run("get -w", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		w := c.command(ctx, "get", "cm", "-w", "--output-watch-events")
 		out, err := w.StdoutPipe()
@@ -170,7 +169,7 @@ func TestKubectl(t *testing.T) {
 	t.Run("service", func(t *testing.T) {
 		ip := c.k(t, "get svc web -o jsonpath={.spec.clusterIP}")
 		eventually(t, func() error {
-			resp, err := (&http.Client{Timeout: 2 * time.Second}).Get("http://" + ip + ":8081/")
+			resp, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + ip + ":8081/")
 			if err != nil {
 				return err
 			}
@@ -212,27 +211,7 @@ func TestKubectl(t *testing.T) {
 	t.Run("logs -f", func(t *testing.T) {
 		c.k(t, "run ticker --image="+c.image+" --restart=Never --command -- ticker", "created")
 		c.k(t, "wait pod/ticker --for=condition=Ready --timeout=60s", "met")
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		cmd := c.command(ctx, "logs", "-f", "ticker")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var got bytes.Buffer
-		buf := make([]byte, 1024)
-		for !strings.Contains(got.String(), "tick 15") {
-			n, err := out.Read(buf)
-			if err != nil {
-				t.Fatalf("%v after %s", err, &got)
-			}
-			got.Write(buf[:n])
-		}
-		cancel()
-		_ = cmd.Wait()
+		c.follow(t, "tick 15", "logs", "-f", "ticker")
 		c.k(t, "logs ticker --tail=1 --timestamps", "tick", "T")
 	})
 	t.Run("exec", func(t *testing.T) {
@@ -251,12 +230,7 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("attach", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		out, _ := c.command(ctx, "attach", "ticker").CombinedOutput()
-		if err := contains(string(out), "tick"); err != nil {
-			t.Error(err)
-		}
+		c.follow(t, "tick", "attach", "ticker")
 	})
 	t.Run("run --rm -it", func(t *testing.T) {
 		s := c.terminal(t, "true", "run", "shell", "--rm", "-it", "--restart=Never", "--image="+c.image, "--command", "--", "sh")
@@ -281,7 +255,7 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("port-forward", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := c.command(ctx, "port-forward", "svc/web", ":8081")
 		out, err := cmd.StdoutPipe()

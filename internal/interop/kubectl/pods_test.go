@@ -205,7 +205,7 @@ func (s *session) expect(t *testing.T, want, typed string) {
 	t.Helper()
 	from := s.out.Len()
 	s.write(t, typed)
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(time.Minute)
 	for !strings.Contains(s.out.String()[from:], want) {
 		select {
 		case b, ok := <-s.more:
@@ -278,7 +278,7 @@ var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) `)
 
 func (c *cluster) forwards(t *testing.T, ws string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := c.command(ctx, "port-forward", "-v=6", "pod/served", ":8080")
 	cmd.Env = append(cmd.Env, "KUBECTL_PORT_FORWARD_WEBSOCKETS="+ws)
