@@ -1,8 +1,9 @@
-//go:build !unix
+//go:build !linux
 
 package memstore
 
 import "time"
 
-// cpuTime is not known here.
-func cpuTime() time.Duration { return 0 }
+// These are not known here.
+func cpuTime() time.Duration    { return 0 }
+func threadTime() time.Duration { return 0 }
