@@ -10,6 +10,9 @@
 //	ReadAzurePacking   the tables vm and vmType of the packing trace of 2020, exported as CSV with a header
 //
 // What a trace says of placements is not used: to place is the simulated scheduler's part. Its times of submission, its requests, priorities and run times are.
+// Columns that have no meaning for placement here are left out: Borg's constraints on machines' attributes and max_per_switch, Alibaba's order of tasks by their names,
+// and the disks and network of Azure's trace for packing. Errors name the file and the line.
+//
 // Traces give requests as parts of a machine, with many digits. Requests of cpu are rounded to two significant ones, of memory to six
 // significant bits, so that pods share templates: then engines share their
 // answers, which makes simulations fast.

@@ -30,11 +30,11 @@ func Bytes(data []byte) Source {
 
 // rows is a table being read: CSV with a header, CSV whose columns are known, or JSON lines. The first error stays.
 type rows struct {
-	name    string
 	header  []string       // as it is written
 	columns map[string]int // in lower case
 	row     []string
-	line    int
+	line    int // of the file
+	width   int // fields that each row must have; 0 for any
 	err     error
 	next    func() ([]string, error)
 }
@@ -50,21 +50,31 @@ func read(name string, src Source, columns []string, headerless bool, f func(*ro
 		return fmt.Errorf("trace: %s: %w", name, err)
 	}
 	defer file.Close()
-	r := &rows{name: name}
+	if f, ok := file.(*os.File); ok {
+		name = f.Name()
+	}
+	r := &rows{}
 	err = r.open(file, columns, headerless)
 	for err == nil {
 		if r.row, err = r.next(); err != nil {
 			break
 		}
-		r.line++
+		if len(r.row) < r.width {
+			err = fmt.Errorf("%d fields: want %d", len(r.row), r.width)
+			break
+		}
 		if err = f(r); err == nil {
 			err = r.err
 		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("trace: %s, row %d: %w", name, r.line, err)
+	var broken *csv.ParseError
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return nil
+	case errors.As(err, &broken):
+		return fmt.Errorf("trace: %s:%d: %w", name, broken.Line, broken.Err)
 	}
-	return nil
+	return fmt.Errorf("trace: %s:%d: %w", name, max(r.line, 1), err)
 }
 
 func (r *rows) open(file io.Reader, columns []string, headerless bool) error {
@@ -86,15 +96,23 @@ func (r *rows) open(file io.Reader, columns []string, headerless bool) error {
 	if err != nil {
 		return err
 	}
-	r.next = c.Read
+	read := func() ([]string, error) {
+		row, err := c.Read()
+		if err == nil {
+			r.line, _ = c.FieldPos(0)
+		}
+		return row, err
+	}
+	r.next = read
 	r.columns = map[string]int{}
 	if headerless && first[0] != columns[0] {
 		for i, name := range columns {
 			r.columns[name] = i
 		}
 		row := append([]string(nil), first...)
+		r.width, r.line = len(columns), 1
 		r.next = func() ([]string, error) {
-			r.next = c.Read
+			r.next = read
 			return row, nil
 		}
 		return nil
@@ -105,9 +123,11 @@ func (r *rows) open(file io.Reader, columns []string, headerless bool) error {
 		r.columns[strings.ToLower(name)] = i
 	}
 	for _, name := range columns {
-		if _, ok := r.columns[strings.ToLower(name)]; !ok {
+		i, ok := r.columns[strings.ToLower(name)]
+		if !ok {
 			return fmt.Errorf("no column %q in the header", name)
 		}
+		r.width = max(r.width, i+1)
 	}
 	return nil
 }
@@ -122,6 +142,7 @@ func (r *rows) jsonLines(in io.Reader, columns []string) {
 	dec.UseNumber()
 	r.next = func() ([]string, error) {
 		var object map[string]any
+		r.line++ // an object a line, as BigQuery writes them
 		if err := dec.Decode(&object); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -254,17 +256,45 @@ func TestCSV(t *testing.T) {
 `)
 }
 
+// TestMalformed: what is wrong in a file of a trace is told with the file's name and the line.
+func TestMalformed(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) trace.Source {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return trace.File(path)
+	}
+	nodes := src("sn,cpu_milli,memory_mib,gpu,model\nn,1000,1000,0,nan\n")
+	machines := src("m1,0,1,1,96,100,USING\n")
+	read := func(_ sim.Workload, err error) error { return err }
+	for want, err := range map[string]error{
+		"pods.csv:3: column num_gpu: \"two\": want a number": read(trace.ReadAlibabaGPU2023(trace.AlibabaGPU2023Files{Nodes: nodes, Pods: file("pods.csv",
+			"name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\np,1,1,1,500,,LS,Running,1,2,1\nq,1,1,two,500,,LS,Running,1,2,1\n")})),
+		"tasks.csv:2: 3 fields: want 9":                                         read(trace.ReadAlibaba2018(trace.Alibaba2018Files{Machines: machines, Tasks: file("tasks.csv", "t,1,j,1,Terminated,1,2,100,0.5\nt2,1,j\n")})),
+		"tasks2.csv:1: 1 fields: want 9":                                        read(trace.ReadAlibaba2018(trace.Alibaba2018Files{Machines: machines, Tasks: file("tasks2.csv", "t\n")})),
+		"events.json:2: machine event of":                                       read(trace.ReadBorg(trace.BorgFiles{Instances: src(borgInstances), Machines: file("events.json", `{"time":"0","machine_id":"1","type":"1"}`+"\n"+`{"time":"0","machine_id":"1","type":"9"}`+"\n")})),
+		"broken.json:2: unexpected EOF":                                         read(trace.ReadBorg(trace.BorgFiles{Instances: src(borgInstances), Machines: file("broken.json", `{"time":"0","machine_id":"1","type":"1"}`+"\n"+`{"time":"0"`)})),
+		"vmtable.csv:1: column vmcorecountbucket: \">7\": want a number or >24": read(trace.ReadAzureVM(trace.AzureVMFiles{Nodes: 1, VMs: file("vmtable.csv", "v,s,d,0,100,1,1,1,Unknown,>7,4\n")})),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ csv, want string }{
 		{"time,cpu\n", `no column "name"`},
-		{"name,time\np,soon\n", "row 1: time"},
+		{"name,time\np,soon\n", "csv:2: time"},
 		{"name,event\np,explode\n", `"explode" is unknown`},
 		{"name,cpu\np,much\n", `cpu: "much"`},
 		{"name,count,min\np,2,3\n", "min 3 of 2"},
 		{"name,template\np,none\n", `template "none"`},
 		{"name,labels\np,x\n", `labels: "x"`},
 		{"name,run\np,-1\n", "run:"},
-		{"name,priority\na,1\nb,x\n", "row 2: priority"},
+		{"name,priority\na,1\nb,x\n", "csv:3: priority"},
 		{"name,fails\np,maybe\n", "fails:"},
 		{"name,event,taints\nn,node-add,x\n", "taints:"},
 		{"name,count\np,100000000\n", "count 100000000"},
