@@ -25,6 +25,7 @@ import (
 	"github.com/keelson/keelson/apiserver/kinds/node"
 	"github.com/keelson/keelson/apiserver/kinds/policy"
 	"github.com/keelson/keelson/apiserver/kinds/rbac"
+	"github.com/keelson/keelson/apiserver/kinds/resource"
 	"github.com/keelson/keelson/apiserver/kinds/scheduling"
 	"github.com/keelson/keelson/apiserver/kinds/storage"
 )
@@ -88,6 +89,7 @@ func DefaultGroups(o GroupOptions) ([]kind.Group, error) {
 		node.Group(),
 		policy.Group(),
 		rbac.Group(rbac.Options{Authorizer: o.Authorizer, Policy: o.Policy}),
+		resource.Group(resource.Options{Authorizer: o.Authorizer, Clock: o.Clock}),
 		scheduling.Group(),
 		storage.Group(),
 	}

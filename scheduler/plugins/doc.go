@@ -17,6 +17,7 @@ func Default() scheduler.Profile {
 		{Plugin: NodeVolumeLimits{}},
 		{Plugin: VolumeBinding{}},
 		{Plugin: VolumeZone{}},
+		{Plugin: ResourceClaims{}},
 		{Plugin: PodTopologySpread{}, Weight: 2},
 		{Plugin: InterPodAffinity{}, Weight: 2},
 		{Plugin: NodeResourcesBalancedAllocation{}},

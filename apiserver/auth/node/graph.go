@@ -19,6 +19,7 @@ const (
 	accounts
 	volumes
 	attachments
+	resourceClaims
 )
 
 // ref names an object.
@@ -169,6 +170,19 @@ func uses(p *corev1.Pod) []ref {
 			add(claims, ephemeral.VolumeClaimName(p, v))
 		}
 		volumeSource(&v.VolumeSource, add)
+	}
+	for _, c := range p.Spec.ResourceClaims {
+		if c.ResourceClaimName != nil {
+			add(resourceClaims, *c.ResourceClaimName)
+		}
+	}
+	for _, c := range p.Status.ResourceClaimStatuses { // made from templates
+		if c.ResourceClaimName != nil {
+			add(resourceClaims, *c.ResourceClaimName)
+		}
+	}
+	if c := p.Status.ExtendedResourceClaimStatus; c != nil {
+		add(resourceClaims, c.ResourceClaimName)
 	}
 	return out
 }

@@ -67,6 +67,13 @@ func TestObjects(t *testing.T) {
 			corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
 			corev1.Volume{VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "projected"}}}}}}})
 	}))
+	gpu := "gpu"
+	a.Set(pod("claims", "n1", func(s *corev1.PodSpec) {
+		s.ResourceClaims = []corev1.PodResourceClaim{{Name: "c", ResourceClaimName: &gpu}}
+	}))
+	made, mine := "made", pod("made", "n1", func(*corev1.PodSpec) {})
+	mine.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "c", ResourceClaimName: &made}}
+	a.Set(mine)
 	a.Set(pod("theirs", "n2", usesSecret("theirs")))
 	a.Set(pod("nowhere", "", usesSecret("nowhere")))
 	mirror := pod("mirror", "n1", usesSecret("mirrored"))
@@ -130,6 +137,12 @@ func TestObjects(t *testing.T) {
 		{ask{"get", "coordination.k8s.io", "leases", "", "kube-system", "n1", ""}, `can only access leases in the "kube-node-lease" system namespace`},
 		{ask{"get", "storage.k8s.io", "csinodes", "", "", "n1", ""}, ""},
 		{ask{"list", "storage.k8s.io", "csinodes", "", "", "", ""}, "can only get, create, update, patch, or delete a CSINode"},
+		{ask{"get", "resource.k8s.io", "resourceclaims", "", "ns", "gpu", ""}, ""},
+		{ask{"get", "resource.k8s.io", "resourceclaims", "", "ns", "made", ""}, ""},
+		{ask{"get", "resource.k8s.io", "resourceclaims", "", "ns", "other", ""}, none},
+		{ask{"deletecollection", "resource.k8s.io", "resourceslices", "", "", "", "spec.nodeName=n1"}, ""},
+		{ask{"list", "resource.k8s.io", "resourceslices", "", "", "", ""}, "can only list/watch/deletecollection resourceslices with nodeName field selector"},
+		{ask{"create", "resource.k8s.io", "resourceslices", "", "", "", ""}, "only the following verbs are allowed for a ResourceSlice: list, watch, deletecollection"},
 		{ask{"list", "", "services", "", "", "", ""}, ""},
 		{ask{"create", "", "events", "", "ns", "", ""}, ""},
 		{ask{"list", "apps", "deployments", "", "", "", ""}, "-"},

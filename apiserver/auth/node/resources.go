@@ -30,6 +30,8 @@ var byResource = map[schema.GroupResource]decide{
 	{Group: "storage.k8s.io", Resource: "volumeattachments"}:           getting(attachments),
 	{Group: "storage.k8s.io", Resource: "csinodes"}:                    csiNode,
 	{Group: "coordination.k8s.io", Resource: "leases"}:                 lease,
+	{Group: "resource.k8s.io", Resource: "resourceclaims"}:             getting(resourceClaims),
+	{Group: "resource.k8s.io", Resource: "resourceslices"}:             slice,
 	{Group: "certificates.k8s.io", Resource: "podcertificaterequests"}: func(string, authorizer.Attributes) (kind, string) { return unrelated, noReason },
 }
 
@@ -143,6 +145,19 @@ func csiNode(node string, attrs authorizer.Attributes) (kind, string) {
 		return unrelated, "can only get, create, update, patch, or delete a CSINode"
 	case !is(attrs, "create") && attrs.GetName() != node:
 		return unrelated, "can only access CSINode with the same name as the requesting node"
+	}
+	return unrelated, yes
+}
+
+// slice: a node cleans up behind its drivers. Those publish by accounts of their own.
+func slice(node string, attrs authorizer.Attributes) (kind, string) {
+	switch {
+	case attrs.GetSubresource() != "":
+		return unrelated, "cannot authorize ResourceSlice subresources"
+	case !is(attrs, "list", "watch", "deletecollection"):
+		return unrelated, "only the following verbs are allowed for a ResourceSlice: list, watch, deletecollection"
+	case !selects(attrs, "spec.nodeName", node):
+		return unrelated, "can only list/watch/deletecollection resourceslices with nodeName field selector"
 	}
 	return unrelated, yes
 }

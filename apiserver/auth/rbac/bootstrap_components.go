@@ -27,6 +27,8 @@ func NodeRules() []rbacv1.PolicyRule {
 		on(read, "storage.k8s.io", "csidrivers"),
 		on("get,create,update,patch,delete", "storage.k8s.io", "csinodes"),
 		on(read, "node.k8s.io", "runtimeclasses"),
+		on("get", "resource.k8s.io", "resourceclaims"),
+		on("deletecollection", "resource.k8s.io", "resourceslices"),
 		on("get", "", "serviceaccounts"),
 	}
 }
@@ -84,7 +86,10 @@ func componentRoles() []*rbacv1.ClusterRole {
 			on("create", "authentication.k8s.io", "tokenreviews"),
 			on("create", "authorization.k8s.io", "subjectaccessreviews"),
 			on(read, "storage.k8s.io", "csinodes,csidrivers,csistoragecapacities,volumeattachments"),
-			on(read, "resource.k8s.io", "deviceclasses,resourceclaims,resourceslices"),
+			on(read, "resource.k8s.io", "deviceclasses,resourceslices,devicetaintrules"),
+			on("create,delete,get,list,patch,update,watch", "resource.k8s.io", "resourceclaims"),
+			on("get,list,patch,update,watch", "resource.k8s.io", "resourceclaims/status"),
+			on("patch,update", "resource.k8s.io", "resourceclaims/binding"),
 			on(read, "", "namespaces"),
 			on(read, "scheduling.k8s.io", "podgroups"),
 			on("patch,update", "scheduling.k8s.io", "podgroups/status")),

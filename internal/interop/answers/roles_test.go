@@ -17,15 +17,15 @@ import (
 )
 
 // unserved are the groups and resources that no bootstrap role of Keelson needs to be about.
-var unserved = []string{"resource.k8s.io/", "certificates.k8s.io/clustertrustbundles", "certificates.k8s.io/podcertificaterequests"}
+var unserved = []string{"certificates.k8s.io/clustertrustbundles", "certificates.k8s.io/podcertificaterequests"}
 
 // gated are resources that kube-apiserver's roles are about if features are on which are always on here.
 var gated = []string{"scheduling.k8s.io/workloads", "scheduling.k8s.io/podgroups"}
 
 // absent are the roles of what is not there.
 var absent = sets.New(
-	"system:cluster-trust-bundle-discovery", "system:controller:device-taint-eviction-controller", "system:controller:kube-apiserver-serving-clustertrustbundle-publisher",
-	"system:controller:podcertificaterequestcleaner", "system:controller:resource-claim-controller", "system:controller:selinux-warning-controller",
+	"system:cluster-trust-bundle-discovery", "system:controller:kube-apiserver-serving-clustertrustbundle-publisher",
+	"system:controller:podcertificaterequestcleaner", "system:controller:selinux-warning-controller",
 	"system:controller:service-cidrs-controller", "system:controller:storage-version-migrator-controller", "system:controller:volumeattributesclass-protection-controller",
 )
 

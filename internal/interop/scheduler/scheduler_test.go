@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -51,7 +52,7 @@ func TestOnKubeAPIServer(t *testing.T) {
 	second.stop(t)
 }
 
-// TestKubeScheduler runs an unmodified kube-scheduler, without dynamic resource allocation, against Keelson's API server.
+// TestKubeScheduler runs an unmodified kube-scheduler, as it is by default, against Keelson's API server.
 func TestKubeScheduler(t *testing.T) {
 	st, err := memstore.New(memstore.Options{})
 	if err != nil {
@@ -74,14 +75,16 @@ func TestKubeScheduler(t *testing.T) {
 	if err := srv.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	p := stock.Scheduler(t, stock.SchedulerOptions{
-		Config: config(t, srv, &user.DefaultInfo{Name: schedulerUser}),
-		// It waits for the kinds of dynamic resource allocation, which aren't served.
-		Args: []string{"--emulated-version=1.34", "--feature-gates=DynamicResourceAllocation=false,DRAPrioritizedList=false,DRAAdminAccess=false,DRASchedulerFilterTimeout=false"},
-	})
+	p := stock.Scheduler(t, stock.SchedulerOptions{Config: config(t, srv, &user.DefaultInfo{Name: schedulerUser})})
 	k := newCluster(t, config(t, srv, apiserver.Admin))
+	k.allocates()
 	k.places("default-scheduler")
 	p.Stop()
+	for _, missing := range []string{"could not find the requested resource", "is forbidden", "Failed to watch"} {
+		if strings.Contains(p.Log(), missing) {
+			t.Errorf("kube-scheduler's log has %q:\n%s", missing, p.Log())
+		}
+	}
 }
 
 // config reaches the server by its socket.
@@ -204,6 +207,48 @@ func (k *cluster) wait(p *corev1.Pod, what string, ok func(*corev1.Pod) bool) *c
 func (k *cluster) bound(p *corev1.Pod) string {
 	k.Helper()
 	return k.wait(p, "bound", func(p *corev1.Pod) bool { return p.Spec.NodeName != "" }).Spec.NodeName
+}
+
+// allocates lets a claim be allocated, and reserved for its pod, on the node that has the device it selects.
+func (k *cluster) allocates() {
+	k.Helper()
+	api := k.client.ResourceV1()
+	_, err := api.DeviceClasses().Create(k.Context(), &resourcev1.DeviceClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "gpu"},
+		Spec:       resourcev1.DeviceClassSpec{Selectors: []resourcev1.DeviceSelector{{CEL: &resourcev1.CELDeviceSelector{Expression: `device.driver == "gpu.example.com"`}}}},
+	}, metav1.CreateOptions{})
+	k.must(err)
+	for node, model := range map[string]string{"na": "small", "nb": "large"} {
+		_, err = api.ResourceSlices().Create(k.Context(), &resourcev1.ResourceSlice{
+			ObjectMeta: metav1.ObjectMeta{Name: "gpus-" + node},
+			Spec: resourcev1.ResourceSliceSpec{
+				Driver: "gpu.example.com", NodeName: &node, Pool: resourcev1.ResourcePool{Name: node, ResourceSliceCount: 1},
+				Devices: []resourcev1.Device{{Name: "gpu0", Attributes: map[resourcev1.QualifiedName]resourcev1.DeviceAttribute{"model": {StringValue: &model}}}},
+			},
+		}, metav1.CreateOptions{})
+		k.must(err)
+	}
+	claim := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "large"}}
+	claim.Spec.Devices.Requests = []resourcev1.DeviceRequest{{Name: "gpu", Exactly: &resourcev1.ExactDeviceRequest{
+		DeviceClassName: "gpu", Selectors: []resourcev1.DeviceSelector{{CEL: &resourcev1.CELDeviceSelector{Expression: `device.attributes["gpu.example.com"].model == "large"`}}},
+	}}}
+	_, err = api.ResourceClaims("default").Create(k.Context(), claim, metav1.CreateOptions{})
+	k.must(err)
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "claims"}}
+	p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: &claim.Name}}
+	p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{Claims: []corev1.ResourceClaim{{Name: "gpu"}}}}}
+	p, err = k.client.CoreV1().Pods("default").Create(k.Context(), p, metav1.CreateOptions{})
+	k.must(err)
+	if node := k.bound(p); node != "nb" {
+		k.Errorf("the pod is on node %s", node)
+	}
+	claim, err = api.ResourceClaims("default").Get(k.Context(), claim.Name, metav1.GetOptions{})
+	k.must(err)
+	if a := claim.Status.Allocation; a == nil || len(a.Devices.Results) != 1 || a.Devices.Results[0].Pool != "nb" || len(claim.Status.ReservedFor) != 1 || claim.Status.ReservedFor[0].UID != p.UID {
+		k.Errorf("the claim's status is %+v", claim.Status)
+	}
+	zero := int64(0)
+	k.must(k.client.CoreV1().Pods("default").Delete(k.Context(), p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero}))
 }
 
 // places lets pods be placed: spread, refused where they don't fit, and preempting others, with the same words by either scheduler.
