@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -51,8 +52,20 @@ func BenchmarkSchedule(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkSchedule(b, nodes, c.mod) })
 		}
 	}
-	for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
-		b.Run(fmt.Sprintf("preemption/nodes=%d", nodes), func(b *testing.B) { benchmarkPreemption(b, nodes) })
+	for _, c := range []struct {
+		name string
+		mod  func(i int, p *corev1.Pod)
+	}{
+		{"preemption", func(int, *corev1.Pod) {}},
+		// Each preempts for another amount, so that nothing is known of it before.
+		{"preemptionapart", func(i int, p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests[corev1.ResourceMemory] = *resource.NewQuantity(int64(1<<20+i), resource.BinarySI)
+		}},
+		{"preemptionspread", func(_ int, p *corev1.Pod) { spreadOver("web", zoneKey)(p) }},
+	} {
+		for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
+			b.Run(fmt.Sprintf("%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkPreemption(b, nodes, c.mod) })
+		}
 	}
 }
 
@@ -124,7 +137,7 @@ func benchmarkSchedule(b *testing.B, nodes int, mod podMod) {
 }
 
 // benchmarkPreemption makes room for one pod after the other on a full cluster, and puts it there.
-func benchmarkPreemption(b *testing.B, nodes int) {
+func benchmarkPreemption(b *testing.B, nodes int, mod func(i int, p *corev1.Pod)) {
 	e := benchEngine(b, nodes)
 	uid := 0
 	put := func(node int) {
@@ -143,6 +156,7 @@ func benchmarkPreemption(b *testing.B, nodes int) {
 		uid++
 		p := benchPod(uid, func(p *corev1.Pod) { p.Spec.Priority = &high })
 		p.Spec.Containers[0].Resources.Requests = quantities("2", "1Mi")
+		mod(uid, p)
 		pod := scheduler.NewPod(p)
 		d := e.Schedule(pod)
 		room := e.Preempt(pod, &d)

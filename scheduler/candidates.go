@@ -7,20 +7,21 @@ import (
 )
 
 // candidates are what is known of the nodes on which room could be made for the pods of one signature and priority. The change log says which are to be
-// looked at again.
+// looked at again. Of each node it is first estimated what the victims would be at the least; they are found when no other node can be better.
 type candidates struct {
 	pos, pdbs int
 	priority  int32
 	compare   func(a, b *Candidate) int
-	by        []kept // by slot
+	by        []kept // by slot; nil if nothing is kept
 	refused   map[string]int
 	heap      candidateHeap
+	lower     []*Pod // memory for estimates
 }
 
-// kept is a candidate, if it is known.
+// kept is what became of a node.
 type kept struct {
-	Candidate
 	known   bool
+	refused *Rejection
 	version uint32 // counts how often it became unknown
 }
 
@@ -48,20 +49,31 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 	for len(c.by) < len(e.nodes) {
 		c.by = append(c.by, kept{})
 	}
+	learn := func(slot int32) {
+		if !c.by[slot].known && a.resolvable.has(slot) {
+			c.by[slot].known = true
+			c.consider(e, prof, pod, slot)
+		}
+	}
 	if changes, ok := e.log.since(c.pos); ok {
 		for _, ch := range changes {
 			c.forget(ch.slot)
 		}
 		for _, ch := range changes {
-			c.learn(e, pod, a, ch.slot)
+			size := len(c.heap)
+			if learn(ch.slot); len(c.heap) > size {
+				heap.Fix(&c.heap, size)
+			}
 		}
 	} else {
 		for slot := range c.by {
 			c.forget(int32(slot))
 		}
+		c.heap = c.heap[:0]
 		for slot := range a.resolvable.all() {
-			c.learn(e, pod, a, slot)
+			learn(slot)
 		}
+		heap.Init(&c.heap)
 	}
 	c.pos = e.log.end()
 	if len(c.heap) > 2*len(c.by)+64 {
@@ -73,8 +85,7 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 
 // right reports whether an entry of the heap is still so.
 func (c *candidates) right(r *ranked) bool {
-	k := &c.by[r.slot]
-	return k.known && k.version == r.version
+	return c.by == nil || c.by[r.slot].known && c.by[r.slot].version == r.version
 }
 
 func (c *candidates) forget(slot int32) {
@@ -82,58 +93,115 @@ func (c *candidates) forget(slot int32) {
 	if !k.known {
 		return
 	}
-	c.count(k, -1)
+	if k.refused != nil {
+		for _, r := range k.refused.Reasons {
+			if c.refused[r]--; c.refused[r] == 0 {
+				delete(c.refused, r)
+			}
+		}
+	}
 	*k = kept{version: k.version + 1}
 }
 
-func (c *candidates) count(k *kept, sign int) {
-	if k.Refused == nil {
-		return
+func (c *candidates) refuse(slot int32, r *Rejection) {
+	for _, reason := range r.Reasons {
+		c.refused[reason]++
 	}
-	for _, r := range k.Refused.Reasons {
-		if c.refused[r] += sign; c.refused[r] == 0 {
-			delete(c.refused, r)
-		}
+	if c.by != nil {
+		c.by[slot].refused = r
 	}
 }
 
-func (c *candidates) learn(e *Engine, pod *Pod, a *answers, slot int32) {
-	k := &c.by[slot]
-	if k.known || !a.resolvable.has(slot) {
+// consider appends an estimate of a node to the heap, where it isn't in order yet.
+func (c *candidates) consider(e *Engine, prof *profile, pod *Pod, slot int32) {
+	n := e.nodes[slot]
+	all, pods := n.below(pod.Priority)
+	if pods == 0 {
+		c.refuse(slot, noVictims)
 		return
 	}
-	k.Candidate, k.known = e.view.candidate(pod, e.nodes[slot]), true
-	c.count(k, 1)
-	if k.Refused == nil {
-		heap.Push(&c.heap, ranked{c: c, Candidate: k.Candidate, slot: slot, version: k.version})
+	r := ranked{Candidate: Candidate{Node: n.Object.Name}, c: c, slot: slot}
+	if c.by != nil {
+		r.version = c.by[slot].version
 	}
+	if r.hopeless = !prof.mayFit(pod, n, &all, pods); !r.hopeless {
+		lower := n.lower(pod.Priority, c.lower[:0])
+		c.lower = lower
+		k := prof.fewest(pod, n, lower)
+		r.Victims = slices.Clone(lower[len(lower)-k:])
+		if len(e.view.pdbs) > 0 {
+			r.Violations = max(0, k-len(lower)+len(e.view.violating(lower)))
+		}
+	}
+	c.heap = append(c.heap, r)
+}
+
+// fewest is how many of the pods must go at the least, were each as large as the largest.
+func (p *profile) fewest(pod *Pod, n *Node, lower []*Pod) int {
+	if len(p.rooms) == 0 {
+		return 1
+	}
+	most := lower[0].Requests.Clone()
+	for _, v := range lower[1:] {
+		most.max(&v.Requests)
+	}
+	freed := most.Clone()
+	for k := 1; k < len(lower); k++ {
+		if p.mayFit(pod, n, &freed, k) {
+			return k
+		}
+		freed.Add(&most, 1)
+	}
+	return len(lower)
+}
+
+func (p *profile) mayFit(pod *Pod, n *Node, freed *Resources, pods int) bool {
+	return !slices.ContainsFunc(p.rooms, func(s *pluginState) bool { return !s.room.MayFit(pod, n, freed, pods) })
 }
 
 // best is the least by compare, and by slot among equals; nil if there is none.
-func (c *candidates) best() *Candidate {
+func (c *candidates) best(e *Engine, pod *Pod) *Candidate {
 	for len(c.heap) > 0 {
-		if c.right(&c.heap[0]) {
-			out := c.heap[0].Candidate
+		top := &c.heap[0]
+		switch {
+		case !c.right(top):
+			heap.Pop(&c.heap)
+		case top.found:
+			out := top.Candidate
 			return &out
+		default:
+			found := e.view.candidate(pod, e.nodes[top.slot])
+			if found.Refused != nil {
+				c.refuse(top.slot, found.Refused)
+				heap.Pop(&c.heap)
+				continue
+			}
+			top.Candidate, top.found, top.hopeless = found, true, false
+			heap.Fix(&c.heap, 0)
 		}
-		heap.Pop(&c.heap)
 	}
 	return nil
 }
 
-// ranked is a candidate in the heap, where it stays for a while when it isn't right any more.
+// ranked is a node in the heap, where it stays for a while when it isn't right any more.
 type ranked struct {
-	Candidate
-	c       *candidates
-	slot    int32
-	version uint32
+	Candidate // the least that it could be, if it isn't found yet
+	c         *candidates
+	slot      int32
+	version   uint32
+	found     bool
+	hopeless  bool // there is no room to be made, though it isn't known why
 }
 
 type candidateHeap []ranked
 
 func (h candidateHeap) Len() int { return len(h) }
 func (h candidateHeap) Less(i, j int) bool {
-	return cmp.Or(h[i].c.compare(&h[i].Candidate, &h[j].Candidate), cmp.Compare(h[i].slot, h[j].slot)) < 0
+	a, b := &h[i], &h[j]
+	if a.hopeless || b.hopeless {
+		return !a.hopeless
+	}
+	return cmp.Or(a.c.compare(&a.Candidate, &b.Candidate), cmp.Compare(a.slot, b.slot)) < 0
 }
 func (h candidateHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *candidateHeap) Push(x any)   { *h = append(*h, x.(ranked)) }

@@ -37,6 +37,8 @@ type Engine struct {
 	// homeless are pods assigned to nodes that are not known (yet).
 	pods     map[types.UID]assigned
 	homeless map[string]map[types.UID]*Pod
+	// priorities counts the assigned pods of each.
+	priorities map[int32]int
 
 	nominations nominations
 
@@ -67,7 +69,7 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 	source := rand.NewPCG(opts.Seed, 0)
 	e := &Engine{
 		profiles: profiles, opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
-		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, cache: map[string]*answers{}, indexes: map[string]*index{},
+		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: map[string]*answers{}, indexes: map[string]*index{},
 		nominations: newNominations(), view: newView(),
 	}
 	e.view.engine = e
@@ -141,6 +143,7 @@ func (e *Engine) Assign(pod *Pod, node string) {
 	e.Remove(pod.key())
 	e.forgetNomination(pod.key())
 	e.pods[pod.key()] = assigned{pod, node}
+	e.priorities[pod.Priority]++
 	e.seat(pod, 1)
 	if n := e.byName[node]; n != nil {
 		n.put(pod)
@@ -178,6 +181,9 @@ func (e *Engine) Remove(uid types.UID) *Pod {
 		return nil
 	}
 	delete(e.pods, uid)
+	if e.priorities[a.pod.Priority]--; e.priorities[a.pod.Priority] == 0 {
+		delete(e.priorities, a.pod.Priority)
+	}
 	e.seat(a.pod, -1)
 	if n := e.byName[a.node]; n != nil {
 		n.take(a.pod)
@@ -204,10 +210,15 @@ func (e *Engine) Fork() *Engine {
 		}
 		c := *n
 		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
+		c.levels = slices.Clone(n.levels)
+		for k := range c.levels {
+			c.levels[k].requests = c.levels[k].requests.Clone()
+		}
 		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}
 	f.names = slices.Clone(e.names)
 	f.free, f.count, f.pods = slices.Clone(e.free), e.count, maps.Clone(e.pods)
+	f.priorities = maps.Clone(e.priorities)
 	for name, pods := range e.homeless {
 		f.homeless[name] = maps.Clone(pods)
 	}

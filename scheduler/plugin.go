@@ -54,6 +54,14 @@ type FilterPlugin interface {
 	Filter(pod *Pod, node *Node) *Rejection
 }
 
+// RoomPlugin is a FilterPlugin that can say, without looking, that removing pods from a node would not be enough. It makes preemption faster: nodes are
+// looked at in the order of the fewest and least important victims that there would have to be.
+type RoomPlugin interface {
+	FilterPlugin
+	// MayFit returns false only if Filter would reject the node, too, were as many pods gone from it that ask for no more than freed in all.
+	MayFit(pod *Pod, node *Node, freed *Resources, pods int) bool
+}
+
 // ScorePlugin prefers nodes.
 type ScorePlugin interface {
 	Plugin

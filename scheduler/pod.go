@@ -1,6 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
@@ -112,8 +115,16 @@ type Node struct {
 	// Allocatable is what pods may ask for in all, Requested what those assigned ask for; Scored is Requested with the pods' Scored amounts.
 	Allocatable, Requested, Scored Resources
 
-	pods map[types.UID]*Pod
-	slot int
+	pods   map[types.UID]*Pod
+	levels []level // by priority
+	slot   int
+}
+
+// level sums up the pods of one priority on a node.
+type level struct {
+	priority int32
+	pods     int32
+	requests Resources
 }
 
 // Pods calls f for each pod assigned to the node, in no order, until it returns false.
@@ -135,10 +146,37 @@ func (n *Node) put(p *Pod) {
 	n.pods[p.key()] = p
 	n.Requested.Add(&p.Requests, 1)
 	n.Scored.Add(&p.Scored, 1)
+	n.count(p, 1)
 }
 
 func (n *Node) take(p *Pod) {
 	delete(n.pods, p.key())
 	n.Requested.Add(&p.Requests, -1)
 	n.Scored.Add(&p.Scored, -1)
+	n.count(p, -1)
+}
+
+func (n *Node) count(p *Pod, sign int32) {
+	i, ok := slices.BinarySearchFunc(n.levels, p.Priority, func(l level, priority int32) int { return cmp.Compare(l.priority, priority) })
+	if !ok {
+		n.levels = slices.Insert(n.levels, i, level{priority: p.Priority})
+	}
+	l := &n.levels[i]
+	l.requests.Add(&p.Requests, int64(sign))
+	if l.pods += sign; l.pods == 0 {
+		n.levels = slices.Delete(n.levels, i, i+1)
+	}
+}
+
+// below is what the pods of lower priority ask for in all, and how many they are.
+func (n *Node) below(priority int32) (requests Resources, pods int) {
+	for i := range n.levels {
+		l := &n.levels[i]
+		if l.priority >= priority {
+			break
+		}
+		requests.Add(&l.requests, 1)
+		pods += int(l.pods)
+	}
+	return requests, pods
 }

@@ -115,7 +115,7 @@ func (s *pluginState) leaveOut(except Points) {
 		s.pre, s.picker = nil, nil
 	}
 	if except.Has(AtFilter) {
-		s.filter = nil
+		s.filter, s.room = nil, nil
 	}
 	if except.Has(AtPostFilter) {
 		s.post = nil

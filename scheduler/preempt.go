@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"container/heap"
 	"maps"
 	"slices"
 	"strings"
@@ -64,46 +65,43 @@ type Candidate struct {
 }
 
 // BestCandidate looks, on each node that rejected a pod resolvably, for pods of lower priority whose removal would let it in, and returns the least of
-// those nodes by compare, which is the same for all calls; nil if there is none. The others are counted by the reasons why no room can be made there.
-// Pods that PodDisruptionBudgets guard are spared where it is possible, then the more important ones.
+// those nodes by compare, which is the same for all calls. A candidate with fewer violations, or fewer victims, or less important ones, and nothing to
+// its disadvantage, must not come after the other: nodes are not looked at that could be no better. If there is no candidate, the nodes are counted by
+// the reasons why no room can be made there. Pods that PodDisruptionBudgets guard are spared where it is possible, then the more important ones.
 func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Candidate) int) (best *Candidate, refused map[string]int) {
 	e := v.engine
-	if c := e.keptCandidates(e.profileOf(pod), pod, failed, compare); c != nil {
-		return c.best(), maps.Clone(c.refused)
-	}
-	refused = map[string]int{}
-	for slot := range failed.Resolvable.in.all() {
-		n := e.nodes[slot]
-		if n == nil || n.Object.Name != failed.Resolvable.names[slot] {
-			continue
+	if nodes := failed.Resolvable.n; !e.anyBelow(pod.Priority) {
+		refused = map[string]int{}
+		if nodes > 0 {
+			refused[noVictims.Reasons[0]] = nodes
 		}
-		c := v.candidate(pod, n)
-		switch {
-		case c.Refused != nil:
-			for _, r := range c.Refused.Reasons {
-				refused[r]++
+		return nil, refused
+	}
+	prof := e.profileOf(pod)
+	c := e.keptCandidates(prof, pod, failed, compare)
+	if c == nil {
+		c = &candidates{compare: compare, refused: map[string]int{}}
+		for slot := range failed.Resolvable.in.all() {
+			if n := e.nodes[slot]; n != nil && n.Object.Name == failed.Resolvable.names[slot] {
+				c.consider(e, prof, pod, slot)
 			}
-		case best == nil || cmp.Or(compare(&c, best), cmp.Compare(n.slot, e.byName[best.Node].slot)) < 0:
-			best = &c
 		}
+		heap.Init(&c.heap)
 	}
-	return best, refused
+	if best = c.best(e, pod); best != nil {
+		return best, nil
+	}
+	return nil, maps.Clone(c.refused)
 }
 
 // candidate finds the victims on one node.
 func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	c := Candidate{Node: n.Object.Name}
-	var lower []*Pod
-	for _, p := range n.pods {
-		if p.Priority < pod.Priority {
-			lower = append(lower, p)
-		}
-	}
+	lower := n.lower(pod.Priority, nil)
 	if len(lower) == 0 {
 		c.Refused = noVictims
 		return c
 	}
-	slices.SortFunc(lower, MoreImportant)
 	t := v.Try(pod, n)
 	defer t.End()
 	for _, p := range lower {
@@ -131,6 +129,27 @@ func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	}
 	slices.SortFunc(c.Victims, MoreImportant)
 	return c
+}
+
+// anyBelow reports whether any pod on a node has a lower priority.
+func (e *Engine) anyBelow(priority int32) bool {
+	for p := range e.priorities {
+		if p < priority {
+			return true
+		}
+	}
+	return false
+}
+
+// lower are the pods of lower priority, the most important first, in buf if it is large enough.
+func (n *Node) lower(priority int32, buf []*Pod) []*Pod {
+	for _, p := range n.pods {
+		if p.Priority < priority {
+			buf = append(buf, p)
+		}
+	}
+	slices.SortFunc(buf, MoreImportant)
+	return buf
 }
 
 var noVictims = RejectFull("No preemption victims found for incoming pod")

@@ -12,7 +12,8 @@ type profile struct {
 	index   int
 	plugins []*pluginState
 	pickers []*pluginState
-	group   *pluginState // the first GroupPlugin
+	group   *pluginState   // the first GroupPlugin
+	rooms   []*pluginState // those that are RoomPlugins
 	// normalized are the plugins, by their place, whose raw scores are cached and normalized in each decision.
 	normalized []int
 	// ordered: no pod is scattered.
@@ -32,6 +33,7 @@ type pluginState struct {
 	picker    NodePicker
 	cluster   ClusterPlugin
 	filter    FilterPlugin
+	room      RoomPlugin
 	post      PostFilterPlugin
 	score     ScorePlugin
 	normalize Normalizer
@@ -52,6 +54,7 @@ func newPluginState(w Weighted) *pluginState {
 	s.picker, _ = w.Plugin.(NodePicker)
 	s.cluster, _ = w.Plugin.(ClusterPlugin)
 	s.filter, _ = w.Plugin.(FilterPlugin)
+	s.room, _ = w.Plugin.(RoomPlugin)
 	s.post, _ = w.Plugin.(PostFilterPlugin)
 	s.score, _ = w.Plugin.(ScorePlugin)
 	s.normalize, _ = w.Plugin.(Normalizer)
@@ -94,6 +97,9 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 		}
 		if s.scope != ScopeCluster && s.normalize != nil {
 			p.normalized = append(p.normalized, i)
+		}
+		if s.room != nil {
+			p.rooms = append(p.rooms, s)
 		}
 		p.uncachedFilter = p.uncachedFilter || s.scope == ScopeCluster && s.filter != nil
 		p.uncachedScore = p.uncachedScore || s.scope == ScopeCluster && s.score != nil

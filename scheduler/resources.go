@@ -107,6 +107,16 @@ func (r *Resources) Add(o *Resources, sign int64) {
 	}
 }
 
+// max raises each amount to that of o, if it is greater.
+func (r *Resources) max(o *Resources) {
+	r.MilliCPU, r.Memory = max(r.MilliCPU, o.MilliCPU), max(r.Memory, o.Memory)
+	r.EphemeralStorage, r.Pods = max(r.EphemeralStorage, o.EphemeralStorage), max(r.Pods, o.Pods)
+	for i := range o.others {
+		n := r.at(o.others[i].name)
+		*n = max(*n, o.others[i].n)
+	}
+}
+
 // FitIn reports whether there is as much in total, less what is used, of every resource of which r is not 0.
 func (r *Resources) FitIn(total, used *Resources) bool {
 	if !fits(r.MilliCPU, total.MilliCPU, used.MilliCPU) || !fits(r.Memory, total.Memory, used.Memory) ||

@@ -106,6 +106,19 @@ func (p NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *sche
 	return &scheduler.Rejection{Reasons: short, Unresolvable: never}
 }
 
+// MayFit implements scheduler.RoomPlugin.
+func (p NodeResourcesFit) MayFit(pod *scheduler.Pod, node *scheduler.Node, freed *scheduler.Resources, pods int) bool {
+	if int64(node.Len()-pods) >= node.Allocatable.Pods {
+		return false
+	}
+	for name, want := range pod.Requests.All() {
+		if want > node.Allocatable.Of(name)-node.Requested.Of(name)+freed.Of(name) && !p.ignores(name) {
+			return false
+		}
+	}
+	return true
+}
+
 func (p NodeResourcesFit) ignores(name corev1.ResourceName) bool {
 	args := p.options()
 	if len(args.ignored)+len(args.ignoredGroups) == 0 || !extended(name) {
