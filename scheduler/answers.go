@@ -75,6 +75,7 @@ type answers struct {
 	// resolvable are the nodes whose rejection others' going could resolve.
 	resolvable  bitset
 	resolvables int
+	feasible    int         // nodes
 	candidates  *candidates // for preemption
 }
 
@@ -111,6 +112,9 @@ func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 }
 
 func (a *answers) grow(n int) {
+	more := n - len(a.full)
+	a.node, a.full = slices.Grow(a.node, more), slices.Grow(a.full, more)
+	a.nodeScore, a.podsScore = slices.Grow(a.nodeScore, more), slices.Grow(a.podsScore, more)
 	for len(a.full) < n {
 		a.node, a.full = append(a.node, errGone), append(a.full, errGone)
 		a.nodeScore, a.podsScore = append(a.nodeScore, 0), append(a.podsScore, 0)
@@ -248,6 +252,11 @@ func (a *answers) set(slot int, r *Rejection) {
 	old := a.full[slot]
 	if old == r || old.same(r) {
 		return
+	}
+	if old == nil {
+		a.feasible--
+	} else if r == nil {
+		a.feasible++
 	}
 	a.count(old, -1)
 	a.count(r, 1)

@@ -15,7 +15,7 @@ type candidates struct {
 	by        []kept // by slot; nil if nothing is kept
 	refused   map[string]int
 	heap      candidateHeap
-	lower     []*Pod // memory for estimates
+	freed     Resources // memory for estimates
 }
 
 // kept is what became of a node.
@@ -70,6 +70,7 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 			c.forget(int32(slot))
 		}
 		c.heap = c.heap[:0]
+		c.heap = slices.Grow(c.heap, a.resolvables)
 		for slot := range a.resolvable.all() {
 			learn(slot)
 		}
@@ -112,11 +113,12 @@ func (c *candidates) refuse(slot int32, r *Rejection) {
 	}
 }
 
-// consider appends an estimate of a node to the heap, where it isn't in order yet.
+// consider appends an estimate of a node to the heap, where it isn't in order yet: the least important pods, as many as must go at the least, were
+// each as large as the largest.
 func (c *candidates) consider(e *Engine, prof *profile, pod *Pod, slot int32) {
 	n := e.nodes[slot]
-	all, pods := n.below(pod.Priority)
-	if pods == 0 {
+	var pods int
+	if c.freed, pods = n.below(pod.Priority); pods == 0 {
 		c.refuse(slot, noVictims)
 		return
 	}
@@ -124,37 +126,21 @@ func (c *candidates) consider(e *Engine, prof *profile, pod *Pod, slot int32) {
 	if c.by != nil {
 		r.version = c.by[slot].version
 	}
-	if r.hopeless = !prof.mayFit(pod, n, &all, pods); !r.hopeless {
-		lower := n.lower(pod.Priority, c.lower[:0])
-		c.lower = lower
-		k := prof.fewest(pod, n, lower)
-		r.Victims = slices.Clone(lower[len(lower)-k:])
+	if r.hopeless = !prof.mayFit(pod, n, &c.freed, pods); !r.hopeless {
+		lower, most := n.lower(pod.Priority)
+		k := 1
+		for c.freed = most.Clone(); k < pods && !prof.mayFit(pod, n, &c.freed, k); k++ {
+			c.freed.Add(&most, 1)
+		}
+		r.Victims = lower[pods-k:]
 		if len(e.view.pdbs) > 0 {
-			r.Violations = max(0, k-len(lower)+len(e.view.violating(lower)))
+			r.Violations = max(0, k-pods+len(e.view.violating(lower)))
 		}
 	}
 	c.heap = append(c.heap, r)
 }
 
-// fewest is how many of the pods must go at the least, were each as large as the largest.
-func (p *profile) fewest(pod *Pod, n *Node, lower []*Pod) int {
-	if len(p.rooms) == 0 {
-		return 1
-	}
-	most := lower[0].Requests.Clone()
-	for _, v := range lower[1:] {
-		most.max(&v.Requests)
-	}
-	freed := most.Clone()
-	for k := 1; k < len(lower); k++ {
-		if p.mayFit(pod, n, &freed, k) {
-			return k
-		}
-		freed.Add(&most, 1)
-	}
-	return len(lower)
-}
-
+// mayFit asks the RoomPlugins.
 func (p *profile) mayFit(pod *Pod, n *Node, freed *Resources, pods int) bool {
 	return !slices.ContainsFunc(p.rooms, func(s *pluginState) bool { return !s.room.MayFit(pod, n, freed, pods) })
 }

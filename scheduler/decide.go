@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -110,6 +111,11 @@ func (e *Engine) Decide(pod *Pod) Decision {
 		return d
 	}
 	a := e.answersFor(prof, pod)
+	if a.feasible == 0 {
+		plugins := a.explainInto(&d, e.names)
+		d.Plugins = slices.Sorted(maps.Keys(plugins))
+		return d
+	}
 	x := e.indexFor(prof, pod, a, js)
 	b := &e.ballot
 	b.reset(len(x.classes))

@@ -168,7 +168,7 @@ func (e *Engine) refreshed(obj *corev1.Pod) {
 	a.pod = &pod
 	e.pods[obj.UID] = a
 	if n := e.byName[a.node]; n != nil {
-		n.pods[obj.UID] = &pod
+		n.pods[obj.UID], n.order = &pod, nil
 	} else if h := e.homeless[a.node]; h != nil {
 		h[obj.UID] = &pod
 	}
@@ -212,7 +212,7 @@ func (e *Engine) Fork() *Engine {
 		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
 		c.levels = slices.Clone(n.levels)
 		for k := range c.levels {
-			c.levels[k].requests = c.levels[k].requests.Clone()
+			c.levels[k].requests, c.levels[k].most = c.levels[k].requests.Clone(), c.levels[k].most.Clone()
 		}
 		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}

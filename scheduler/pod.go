@@ -117,7 +117,9 @@ type Node struct {
 
 	pods   map[types.UID]*Pod
 	levels []level // by priority
-	slot   int
+	// order has the pods, the most important first; nil if it is to be made anew. Its elements never change.
+	order []*Pod
+	slot  int
 }
 
 // level sums up the pods of one priority on a node.
@@ -125,6 +127,7 @@ type level struct {
 	priority int32
 	pods     int32
 	requests Resources
+	most     Resources // the greatest amount of each that a pod asks for; made with the node's order
 }
 
 // Pods calls f for each pod assigned to the node, in no order, until it returns false.
@@ -157,6 +160,7 @@ func (n *Node) take(p *Pod) {
 }
 
 func (n *Node) count(p *Pod, sign int32) {
+	n.order = nil
 	i, ok := slices.BinarySearchFunc(n.levels, p.Priority, func(l level, priority int32) int { return cmp.Compare(l.priority, priority) })
 	if !ok {
 		n.levels = slices.Insert(n.levels, i, level{priority: p.Priority})
@@ -179,4 +183,38 @@ func (n *Node) below(priority int32) (requests Resources, pods int) {
 		pods += int(l.pods)
 	}
 	return requests, pods
+}
+
+// lower are the pods of lower priority, the most important first, and the most that any of them asks for of each resource.
+func (n *Node) lower(priority int32) (pods []*Pod, most Resources) {
+	if n.order == nil {
+		n.sort()
+	}
+	count := 0
+	for i := range n.levels {
+		l := &n.levels[i]
+		if l.priority >= priority {
+			break
+		}
+		most.max(&l.most)
+		count += int(l.pods)
+	}
+	return n.order[len(n.order)-count:], most
+}
+
+func (n *Node) sort() {
+	n.order = make([]*Pod, 0, len(n.pods))
+	for _, p := range n.pods {
+		n.order = append(n.order, p)
+	}
+	slices.SortFunc(n.order, MoreImportant)
+	last := len(n.order)
+	for i := range n.levels {
+		l := &n.levels[i]
+		l.most = Resources{}
+		for _, p := range n.order[last-int(l.pods) : last] {
+			l.most.max(&p.Requests)
+		}
+		last -= int(l.pods)
+	}
 }

@@ -80,7 +80,7 @@ func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Cand
 	prof := e.profileOf(pod)
 	c := e.keptCandidates(prof, pod, failed, compare)
 	if c == nil {
-		c = &candidates{compare: compare, refused: map[string]int{}}
+		c = &candidates{compare: compare, refused: map[string]int{}, heap: make(candidateHeap, 0, failed.Resolvable.n)}
 		for slot := range failed.Resolvable.in.all() {
 			if n := e.nodes[slot]; n != nil && n.Object.Name == failed.Resolvable.names[slot] {
 				c.consider(e, prof, pod, slot)
@@ -97,7 +97,7 @@ func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Cand
 // candidate finds the victims on one node.
 func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	c := Candidate{Node: n.Object.Name}
-	lower := n.lower(pod.Priority, nil)
+	lower, _ := n.lower(pod.Priority)
 	if len(lower) == 0 {
 		c.Refused = noVictims
 		return c
@@ -139,17 +139,6 @@ func (e *Engine) anyBelow(priority int32) bool {
 		}
 	}
 	return false
-}
-
-// lower are the pods of lower priority, the most important first, in buf if it is large enough.
-func (n *Node) lower(priority int32, buf []*Pod) []*Pod {
-	for _, p := range n.pods {
-		if p.Priority < priority {
-			buf = append(buf, p)
-		}
-	}
-	slices.SortFunc(buf, MoreImportant)
-	return buf
 }
 
 var noVictims = RejectFull("No preemption victims found for incoming pod")

@@ -12,9 +12,7 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 		return
 	}
 	b := &e.ballot
-	d.Reasons = maps.Clone(x.base.reasons)
-	d.Resolvable = NodeSet{in: slices.Clone(x.base.resolvable), n: x.base.resolvables, names: e.names}
-	plugins := maps.Clone(x.base.plugins)
+	plugins := x.base.explainInto(d, e.names)
 	count := func(r *Rejection, nodes int) {
 		plugins[r.Plugin] += nodes
 		for _, reason := range r.Reasons {
@@ -82,4 +80,11 @@ func rejectedBefore(js []judged, plugin string, n *Node) *Rejection {
 		}
 	}
 	return nil
+}
+
+// explainInto fills in what the cached plugins say, and returns those that reject nodes.
+func (a *answers) explainInto(d *Decision, names []string) (plugins map[string]int) {
+	d.Reasons = maps.Clone(a.reasons)
+	d.Resolvable = NodeSet{in: slices.Clone(a.resolvable), n: a.resolvables, names: names}
+	return maps.Clone(a.plugins)
 }

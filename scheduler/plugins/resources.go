@@ -102,8 +102,29 @@ func (p NodeResourcesFit) Filter(pod *scheduler.Pod, node *scheduler.Node) *sche
 	if len(short) == 0 {
 		return nil
 	}
+	if len(short) == 1 {
+		if r := usualLack[lack{short[0], never}]; r != nil {
+			return r
+		}
+	}
 	slices.Sort(short)
 	return &scheduler.Rejection{Reasons: short, Unresolvable: never}
+}
+
+// usualLack are the usual rejections, which thousands of nodes then share.
+var usualLack = func() map[lack]*scheduler.Rejection {
+	m := map[lack]*scheduler.Rejection{}
+	for _, reason := range []string{"Too many pods", "Insufficient cpu", "Insufficient memory"} {
+		for _, never := range []bool{false, true} {
+			m[lack{reason, never}] = &scheduler.Rejection{Reasons: []string{reason}, Unresolvable: never, Plugin: NodeResourcesFit{}.Name()}
+		}
+	}
+	return m
+}()
+
+type lack struct {
+	reason string
+	never  bool
 }
 
 // MayFit implements scheduler.RoomPlugin.
