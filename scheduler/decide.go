@@ -111,7 +111,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 		return d
 	}
 	a := e.answersFor(prof, pod)
-	if a.feasible == 0 {
+	if a.feasible == 0 && !prof.scattered(js) {
 		plugins := a.explainInto(&d, e.names)
 		d.Plugins = slices.Sorted(maps.Keys(plugins))
 		return d
