@@ -62,7 +62,7 @@ func (w *gangWorld) check(t *testing.T, e *scheduler.Engine, began map[string]bo
 // TestGroupsAgainstReference drives an engine and a queue as the runner does: a group is placed if and only if there is room for enough of its pods.
 func TestGroupsAgainstReference(t *testing.T) {
 	whole, none := 0, 0
-	for seed := range uint64(150) {
+	for seed := range seeds(t, 1500) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Seed: seed + 1, Profile: scheduler.Profile{
 			{Plugin: plugins.NodeResourcesFit{}}, {Plugin: plugins.GangScheduling{}},

@@ -381,7 +381,7 @@ func (r *reference) reasons(e *scheduler.Engine, p *scheduler.Pod, node *corev1.
 				return why.Reasons
 			}
 		case plugins.InterPodAffinity:
-			if why := r.affinity(p.Object, node); why != "" {
+			if why := r.affinity(p.Object, node); why != "" && !r.aloof {
 				return []string{why}
 			}
 		case plugins.PodTopologySpread:

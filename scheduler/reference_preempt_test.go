@@ -61,11 +61,29 @@ func (r *reference) why(pod *corev1.Pod, node *corev1.Node) []string {
 		}
 	}
 	if len(with.pods) > len(r.pods) {
+		began := r
+		if r.began != nil {
+			began = r.began
+		}
+		with.aloof = !began.concerned(pod)
 		if why := with.reasons(with.engineOf(), scheduler.NewPod(pod), node); why != nil {
 			return why
 		}
 	}
 	return r.reasons(r.engineOf(), scheduler.NewPod(pod), node)
+}
+
+// concerned reports whether affinity could keep the pod off any node; if not, it isn't asked about nominated pods either.
+func (r *reference) concerned(pod *corev1.Pod) bool {
+	near, away := requiredTerms(pod)
+	against := len(near)+len(away) > 0
+	r.eachPlaced(func(p *corev1.Pod, _ *corev1.Node) {
+		_, away := requiredTerms(p)
+		for i := range away {
+			against = against || r.selects(p, &away[i], pod)
+		}
+	})
+	return against
 }
 
 // resolvable reports whether removing pods could help against reasons, as each plugin documents it.
@@ -130,6 +148,7 @@ func (r *reference) makeRoom(pod *corev1.Pod, node *corev1.Node) (*room, []strin
 		return strings.Compare(string(a.UID), string(b.UID))
 	})
 	c := r.clone()
+	c.began = r
 	for _, p := range lower {
 		delete(c.pods, p.UID)
 	}
@@ -234,12 +253,8 @@ func oneOf[V any](r *rand.Rand, m map[types.UID]V) (types.UID, bool) {
 // TestPreemptionAgainstReference mixes priorities, nominations, budgets and all other features, and compares each decision and each proposal. After each
 // step no node holds more than it has, and no pod is lost or on two nodes.
 func TestPreemptionAgainstReference(t *testing.T) {
-	seeds := uint64(24)
-	if testing.Short() {
-		seeds = 12
-	}
 	proposals, messages, waited := 0, 0, 0
-	for seed := range seeds {
+	for seed := range seeds(t, 240) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		ref := newReference()
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1})
@@ -366,7 +381,7 @@ func TestPreemptionAgainstReference(t *testing.T) {
 
 // TestEventOrder tells two engines of the same cluster: one in order, the other in any order, with detours, and asked in between. They then decide alike.
 func TestEventOrder(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range seeds(t, 600) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var events []func(*scheduler.Engine)
 		plain, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
@@ -427,7 +442,7 @@ func TestEventOrder(t *testing.T) {
 
 // TestKeptCandidates compares what is kept between preemptions with what a fork, which has kept nothing, finds.
 func TestKeptCandidates(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range seeds(t, 200) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
 		if err != nil {

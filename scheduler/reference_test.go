@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +34,9 @@ type reference struct {
 	waiting   map[types.UID]*corev1.Pod
 	nominated map[types.UID]string
 	pdbs      map[string]*policyv1.PodDisruptionBudget
+	// began is the cluster before pods were removed on trial; aloof leaves affinity between pods out.
+	began *reference
+	aloof bool
 }
 
 func newReference() *reference {
@@ -130,7 +135,7 @@ func (r *reference) decide(pod *corev1.Pod) (map[string]int64, map[string]int) {
 
 // TestEngineAgainstReference mixes all features on small clusters and compares every decision.
 func TestEngineAgainstReference(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range seeds(t, 600) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		ref := newReference()
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, CacheCells: 40})
@@ -199,6 +204,23 @@ func TestEngineAgainstReference(t *testing.T) {
 			}
 		}
 	}
+}
+
+// seeds is how many histories a test goes through: KEELSON_CASES times as many as it does without, a tenth in a short run.
+func seeds(t *testing.T, n uint64) uint64 {
+	t.Helper()
+	if testing.Short() {
+		n /= 10
+	}
+	s := os.Getenv("KEELSON_CASES")
+	if s == "" {
+		return n
+	}
+	times, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || times == 0 {
+		t.Fatalf("KEELSON_CASES: want a positive number, got %q", s)
+	}
+	return n * times
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }

@@ -396,7 +396,7 @@ func (k *viewKeeper) Prepare(_ *scheduler.Pod, v *scheduler.View) (scheduler.Jud
 // TestVolumesAgainstReference changes a small cluster at random and compares every decision, on every node.
 func TestVolumesAgainstReference(t *testing.T) {
 	decisions, fits := 0, 0
-	for seed := range uint64(120) {
+	for seed := range seeds(t, 1200) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		w, keep := newVolumeWorld(), &viewKeeper{}
 		e, err := scheduler.NewEngine(scheduler.EngineOptions{Seed: seed + 1, Profile: scheduler.Profile{
@@ -482,10 +482,10 @@ func (h *volumeHistory) check(t *testing.T, placed *corev1.Pod) {
 	by := map[string]string{}
 	for _, pv := range h.world.volumes {
 		if ref := pv.Spec.ClaimRef; ref != nil && ref.UID != "" && pv.Annotations["pv.kubernetes.io/bound-by-controller"] != "" {
-			if by[ref.Name] != "" {
-				t.Fatalf("claim %s has volumes %s and %s", ref.Name, by[ref.Name], pv.Name)
+			if by[string(ref.UID)] != "" {
+				t.Fatalf("claim %s has volumes %s and %s", ref.Name, by[string(ref.UID)], pv.Name)
 			}
-			by[ref.Name] = pv.Name
+			by[string(ref.UID)] = pv.Name
 		}
 	}
 	for _, name := range claimNames(placed) {

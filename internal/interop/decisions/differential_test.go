@@ -1,7 +1,6 @@
 package decisions
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -442,7 +441,7 @@ func (w *world) run(steps int) (diff string, pod *corev1.Pod) {
 // the plugin and its reasons, each plugin's score, the message, and what preemption proposes. KEELSON_DECISIONS is how many to compare, KEELSON_SEED the
 // first seed.
 func TestDecisions(t *testing.T) {
-	want := limit(t, "KEELSON_DECISIONS", cmp.Or(map[bool]int{true: 500}[testing.Short()], 4000))
+	want := limit(t, "KEELSON_DECISIONS", 12000)
 	var st stats
 	for seed := uint64(limit(t, "KEELSON_SEED", 0)); st.decisions < want; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
