@@ -114,6 +114,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	if a.feasible == 0 && !prof.scattered(js) {
 		plugins := a.explainInto(&d, e.names)
 		d.Plugins = slices.Sorted(maps.Keys(plugins))
+		prof.addPicking(&d, pod)
 		return d
 	}
 	x := e.indexFor(prof, pod, a, js)
@@ -134,11 +135,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	}
 	if d.Feasible == 0 {
 		e.explainInto(&d, prof, pod, x, js)
-		if by := prof.picking(pod); by != nil {
-			d.Plugins = append(d.Plugins, by...)
-			slices.Sort(d.Plugins)
-			d.Plugins = slices.Compact(d.Plugins)
-		}
+		prof.addPicking(&d, pod)
 		return d
 	}
 	slot, score := e.elect(prof, pod, x, js)

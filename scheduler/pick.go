@@ -16,6 +16,17 @@ func (p *profile) picking(pod *Pod) (names []string) {
 	return names
 }
 
+// addPicking counts those plugins among the ones that kept a pod off all nodes, though it was others that rejected the nodes it is confined to.
+func (p *profile) addPicking(d *Decision, pod *Pod) {
+	by := p.picking(pod)
+	if len(by) == 0 {
+		return
+	}
+	d.Plugins = append(d.Plugins, by...)
+	slices.Sort(d.Plugins)
+	d.Plugins = slices.Compact(d.Plugins)
+}
+
 // outside rejects a node to which the pod is not confined.
 func (p *profile) outside(pod *Pod, node string) *Rejection {
 	for _, s := range p.pickers {
