@@ -117,12 +117,11 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 	}
 	if attrs.IsResourceRequest() {
 		if f := byResource[schema.GroupResource{Group: attrs.GetAPIGroup(), Resource: attrs.GetResource()}]; f != nil {
-			k, reason := f(node, attrs)
-			if k != unrelated {
+			switch k, may, reason := f(node, attrs); {
+			case !may:
+				return noOpinion, reason, nil
+			case k != unrelated:
 				return a.related(node, k, attrs)
-			}
-			if reason != yes {
-				return noOpinion, strings.TrimPrefix(reason, noReason), nil
 			}
 			return allow, "", nil
 		}
