@@ -41,15 +41,7 @@ func newBatches(c *cycle) *batches {
 
 // takes reports whether nobody but the API server binds the pod.
 func (b *batches) takes(p *placed) bool {
-	if b == nil || b.c.s.outside.binds(p.pod) {
-		return false
-	}
-	for _, w := range p.prof.plugins {
-		if w.bind != nil {
-			return false
-		}
-	}
-	return true
+	return b != nil && !b.c.s.outside.binds(p.pod) && len(p.prof.at(AtBind)) == 0
 }
 
 // add binds a pod that has a seat, with the next batch.
@@ -92,7 +84,7 @@ func (b *batches) bind(batch []*placed) {
 		if i < len(errs) {
 			err = errs[i]
 		}
-		if err == nil && !p.prof.postBinds() {
+		if err == nil && len(p.prof.at(AtPostBind)) == 0 {
 			s.bound(b.c.ctx, p, nil)
 			<-b.c.binders
 			continue
@@ -106,15 +98,6 @@ func (b *batches) bind(batch []*placed) {
 			s.bound(b.c.ctx, p, err)
 		})
 	}
-}
-
-func (p *profile) postBinds() bool {
-	for _, w := range p.plugins {
-		if w.postBind != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // binding is what binds a pod to its node.

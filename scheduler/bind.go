@@ -11,10 +11,8 @@ import (
 
 // slow reports whether something has to be done before the pod can be bound.
 func (s *Scheduler) slow(p *placed) bool {
-	for _, w := range p.prof.plugins {
-		if w.preBind != nil {
-			return true
-		}
+	if len(p.prof.at(AtPreBind)) > 0 {
+		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,10 +24,7 @@ func (s *Scheduler) preBind(ctx context.Context, p *placed) error {
 	if err := s.bindVolumes(ctx, p.pod); err != nil {
 		return err
 	}
-	for _, w := range p.prof.plugins {
-		if w.preBind == nil {
-			continue
-		}
+	for _, w := range p.prof.at(AtPreBind) {
 		if err := w.preBind.PreBind(ctx, p.pod, p.node); err != nil {
 			return fmt.Errorf("running PreBind plugin %q: %w", w.name, err)
 		}
@@ -42,10 +37,7 @@ func (s *Scheduler) bind(ctx context.Context, p *placed) error {
 	if handled, err := s.outside.bind(ctx, p); handled || err != nil {
 		return err
 	}
-	for _, w := range p.prof.plugins {
-		if w.bind == nil {
-			continue
-		}
+	for _, w := range p.prof.at(AtBind) {
 		handled, err := w.bind.Bind(ctx, p.pod, p.node)
 		if err != nil {
 			return fmt.Errorf("binding rejected: running Bind plugin %q: %w", w.name, err)
@@ -72,10 +64,8 @@ func (s *Scheduler) bound(ctx context.Context, p *placed, err error) {
 			s.queue.remove(p.pod.key())
 		}
 		s.mu.Unlock()
-		for _, w := range p.prof.plugins {
-			if w.postBind != nil {
-				w.postBind.PostBind(ctx, p.pod, p.node)
-			}
+		for _, w := range p.prof.at(AtPostBind) {
+			w.postBind.PostBind(ctx, p.pod, p.node)
 		}
 		return
 	}

@@ -209,10 +209,7 @@ func (s *Scheduler) unfit(p *placed, d *Decision, e *Preemption) (o outcome) {
 // permit asks the PermitPlugins about a pod that has its place.
 func (s *Scheduler) permit(p *placed) outcome {
 	var until map[string]time.Time
-	for _, w := range p.prof.plugins {
-		if w.permit == nil {
-			continue
-		}
+	for _, w := range p.prof.at(AtPermit) {
 		switch answer := w.permit.Permit(p.pod, p.node); {
 		case answer.Reject != nil:
 			if answer.Reject.Plugin == "" {

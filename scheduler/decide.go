@@ -84,27 +84,18 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	if r := e.PreEnqueue(pod); r != nil {
 		return d.rejected(r)
 	}
-	for _, p := range prof.plugins {
-		if p.pre == nil {
-			continue
-		}
-		if r := p.pre.PreFilter(pod); r != nil {
-			return e.refuse(d, p, r)
-		}
-	}
-	if e.count == 0 {
-		return d
-	}
-	if r := prof.nowhere(pod); r != nil {
+	e.view.sweep()
+	js, p, r := e.preFilter(prof, pod, e.judged[:0])
+	e.judged = js
+	switch {
+	case r != nil && p == nil: // confined to no node
 		d = d.rejected(r)
 		d.Plugins = prof.picking(pod)
 		return d
-	}
-	e.view.sweep()
-	js, p, r := e.judge(prof, pod, e.judged[:0])
-	e.judged = js
-	if r != nil {
+	case r != nil:
 		return e.refuse(d, p, r)
+	case e.count == 0:
+		return d
 	}
 	if n := e.byName[e.nominations.node[pod.key()]]; n != nil && e.check(prof, pod, n, js) == nil {
 		d.Node, d.Feasible = n.Object.Name, 1
@@ -149,9 +140,37 @@ type judged struct {
 	Judgement
 }
 
-// judge asks the ClusterPlugins about a pod.
+// preFilter asks all that is to be asked about a pod before nodes are looked at. Without nodes that is less. The plugin is nil where it takes several to leave
+// the pod no node.
+func (e *Engine) preFilter(prof *profile, pod *Pod, js []judged) ([]judged, *pluginState, *Rejection) {
+	for _, p := range prof.at(AtPreFilter) {
+		if p.pre != nil {
+			if r := p.pre.PreFilter(pod); r != nil {
+				return js, p, r
+			}
+		}
+		if e.count == 0 {
+			continue
+		}
+		if p.cluster != nil {
+			j, r := p.cluster.Prepare(pod, e.view)
+			if r != nil {
+				return js, p, r
+			}
+			js = j.of(p, js)
+		}
+		if p.picker != nil {
+			if r := prof.nowhere(pod, p); r != nil {
+				return js, nil, r
+			}
+		}
+	}
+	return prof.inFilterOrder(js), nil, nil
+}
+
+// judge asks the ClusterPlugins alone.
 func (e *Engine) judge(prof *profile, pod *Pod, js []judged) ([]judged, *pluginState, *Rejection) {
-	for _, p := range prof.plugins {
+	for _, p := range prof.at(AtPreFilter) {
 		if p.cluster == nil {
 			continue
 		}
@@ -159,11 +178,25 @@ func (e *Engine) judge(prof *profile, pod *Pod, js []judged) ([]judged, *pluginS
 		if r != nil {
 			return js, p, r
 		}
-		if j.Filter != nil || j.Scores != nil || j.Domains != nil {
-			js = append(js, judged{p, j})
-		}
+		js = j.of(p, js)
 	}
-	return js, nil, nil
+	return prof.inFilterOrder(js), nil, nil
+}
+
+// of appends what a plugin said, if it did.
+func (j Judgement) of(p *pluginState, js []judged) []judged {
+	if j.Filter != nil || j.Scores != nil || j.Domains != nil {
+		js = append(js, judged{p, j})
+	}
+	return js
+}
+
+// inFilterOrder sorts what plugins said that were asked in preFilter's order.
+func (p *profile) inFilterOrder(js []judged) []judged {
+	if p.reordered {
+		slices.SortFunc(js, func(x, y judged) int { return byPlace(x.p, y.p) })
+	}
+	return js
 }
 
 // refuse is the decision for a pod that a plugin wants on no node.

@@ -133,28 +133,18 @@ func (e *Engine) judges(pod *Pod, x *Explanation) (out []judged) {
 		x.Rejection = r
 		return nil
 	}
-	for _, p := range prof.plugins {
-		if p.pre == nil {
-			continue
+	js, by, r := e.preFilter(prof, pod, nil)
+	if r != nil {
+		if x.Rejection = r; by != nil {
+			x.Rejection = named(r, by)
 		}
-		if r := p.pre.PreFilter(pod); r != nil {
-			x.Rejection = named(r, p)
-			return nil
-		}
-	}
-	if r := prof.nowhere(pod); r != nil {
-		x.Rejection = r
 		return nil
 	}
 	for _, p := range prof.plugins {
 		j := judged{p: p}
-		if p.cluster != nil && e.count > 0 {
-			var r *Rejection
-			if j.Judgement, r = p.cluster.Prepare(pod, e.view); r != nil {
-				x.Rejection = named(r, p)
-				return nil
-			}
-			j.Judgement = j.Plain(e.view)
+		if len(js) > 0 && js[0].p == p {
+			j.Judgement = js[0].Plain(e.view)
+			js = js[1:]
 		}
 		if p.filter != nil || p.score != nil || p.cluster != nil {
 			out = append(out, j)

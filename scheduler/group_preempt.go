@@ -25,7 +25,7 @@ type GroupPreemption struct {
 // nothing. The result is nil if there is no such room, or nobody may be preempted; the message says so, or what was found.
 func (e *Engine) PreemptGroup(pods []*Pod, min int) (*GroupPreemption, string) {
 	prof := e.profileOf(pods[0])
-	if prof == nil || !slices.ContainsFunc(prof.plugins, func(s *pluginState) bool { return s.post != nil }) {
+	if prof == nil || len(prof.at(AtPostFilter)) == 0 {
 		return nil, ""
 	}
 	if p := pods[0].Object.Spec.PreemptionPolicy; p != nil && *p == corev1.PreemptNever {

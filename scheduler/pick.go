@@ -37,10 +37,10 @@ func (p *profile) outside(pod *Pod, node string) *Rejection {
 	return nil
 }
 
-// nowhere rejects a pod that is confined to nodes that exclude one another.
-func (p *profile) nowhere(pod *Pod) *Rejection {
+// nowhere rejects a pod that is confined to nodes that exclude one another, by the plugins up to the one that is asked now.
+func (p *profile) nowhere(pod *Pod, now *pluginState) *Rejection {
 	var left, by []string
-	for _, s := range p.pickers {
+	for _, s := range p.pickers[:slices.Index(p.pickers, now)+1] {
 		names, ok := s.picker.PickNodes(pod)
 		if !ok {
 			continue

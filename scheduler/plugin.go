@@ -262,4 +262,6 @@ type Profile []Weighted
 type NamedProfile struct {
 	Name    string
 	Plugins Profile
+	// Order says in which order plugins are asked at single points, by name, where that isn't the order of Plugins. Those it leaves out come last.
+	Order map[Points][]string
 }

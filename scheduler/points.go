@@ -1,6 +1,13 @@
 package scheduler
 
-import "strings"
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+)
 
 // Points are a set of the places at which a plugin can be asked.
 type Points uint16
@@ -19,14 +26,15 @@ const (
 	AtPostBind
 )
 
+var pointNames = [...]string{"preEnqueue", "preFilter", "filter", "postFilter", "score", "reserve", "permit", "preBind", "bind", "postBind"}
+
 // Has reports whether all of p are in the set.
 func (s Points) Has(p Points) bool { return s&p == p }
 
 // String lists the set by kube-scheduler's names.
 func (s Points) String() string {
-	names := []string{"preEnqueue", "preFilter", "filter", "postFilter", "score", "reserve", "permit", "preBind", "bind", "postBind"}
 	var in []string
-	for i, name := range names {
+	for i, name := range pointNames {
 		if s.Has(1 << i) {
 			in = append(in, name)
 		}
@@ -106,8 +114,9 @@ func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
 	return j, r
 }
 
-// leaveOut forgets what a plugin can do at some points.
-func (s *pluginState) leaveOut(except Points) {
+// leaveOut forgets what a plugin can do at some points. Those that it makes no use of it needn't be kept from.
+func (s *pluginState) leaveOut(keep, unused Points) {
+	except := keep | unused
 	if except.Has(AtPreEnqueue) {
 		s.enqueue = nil
 	}
@@ -125,8 +134,8 @@ func (s *pluginState) leaveOut(except Points) {
 	}
 	if at := AtPreFilter | AtFilter | AtScore; except.Has(at) {
 		s.cluster = nil
-	} else if s.cluster != nil && except&at != 0 {
-		s.cluster = without{s.cluster, except}
+	} else if s.cluster != nil && keep&^unused&at != 0 {
+		s.cluster = without{s.cluster, keep}
 	}
 	if except.Has(AtReserve) {
 		s.reserve = nil
@@ -144,3 +153,74 @@ func (s *pluginState) leaveOut(except Points) {
 		s.postBind = nil
 	}
 }
+
+// At are the plugins that are asked at one point, in order.
+func (p NamedProfile) At(point Points) Profile {
+	return slices.DeleteFunc(p.inOrder(point), func(w Weighted) bool { return !PointsOf(w.Plugin).Has(point) || w.Except.Has(point) })
+}
+
+// inOrder are all plugins in the order of a point.
+func (p NamedProfile) inOrder(point Points) Profile {
+	names := p.Order[point]
+	rank := func(w Weighted) int {
+		if i := slices.Index(names, w.Plugin.Name()); i >= 0 {
+			return i
+		}
+		return len(names)
+	}
+	out := slices.Clone(p.Plugins)
+	slices.SortStableFunc(out, func(x, y Weighted) int { return cmp.Compare(rank(x), rank(y)) })
+	return out
+}
+
+// checkOrder says what is wrong with Order, each of its points in turn.
+func (p NamedProfile) checkOrder() error {
+	var errs []error
+	for point, names := range p.Order {
+		if bits.OnesCount16(uint16(point)) != 1 || point.index() >= len(pointNames) {
+			errs = append(errs, fmt.Errorf("Order[%d]: want one point, such as AtReserve", point))
+			continue
+		}
+		for i, name := range names {
+			known := slices.ContainsFunc(p.Plugins, func(w Weighted) bool { return w.Plugin.Name() == name })
+			if !known || slices.Contains(names[:i], name) {
+				errs = append(errs, fmt.Errorf("Order[%s]: %q: want plugins of the profile, each once", point, name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s Points) index() int { return bits.TrailingZeros16(uint16(s)) }
+
+// at are the plugins to ask at a point, in order.
+func (p *profile) at(point Points) []*pluginState { return p.points[point.index()] }
+
+// at reports whether the plugin is to be asked at a point.
+func (s *pluginState) at(point Points) bool {
+	switch point {
+	case AtPreEnqueue:
+		return s.enqueue != nil
+	case AtPreFilter:
+		return s.pre != nil || s.picker != nil || s.cluster != nil
+	case AtFilter:
+		return s.filter != nil || s.cluster != nil
+	case AtPostFilter:
+		return s.post != nil
+	case AtScore:
+		return s.score != nil || s.cluster != nil
+	case AtReserve:
+		return s.reserve != nil
+	case AtPermit:
+		return s.permit != nil
+	case AtPreBind:
+		return s.preBind != nil
+	case AtBind:
+		return s.bind != nil
+	case AtPostBind:
+		return s.postBind != nil
+	}
+	return false
+}
+
+func byPlace(x, y *pluginState) int { return cmp.Compare(x.place, y.place) }

@@ -182,12 +182,8 @@ func (e *Engine) Preempt(pod *Pod, d *Decision) *Preemption {
 	}
 	var last *Preemption
 	var messages []string
-	any := false
-	for _, s := range prof.plugins {
-		if s.post == nil {
-			continue
-		}
-		any = true
+	plugins := prof.at(AtPostFilter)
+	for _, s := range plugins {
 		p, message := s.post.PostFilter(pod, e.view, d)
 		if p != nil {
 			p.Plugin = s.name
@@ -201,7 +197,7 @@ func (e *Engine) Preempt(pod *Pod, d *Decision) *Preemption {
 			messages = append(messages, message)
 		}
 	}
-	if !any {
+	if len(plugins) == 0 {
 		return &Preemption{}
 	}
 	d.PostFilter = strings.Join(messages, ", ")

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -10,10 +11,13 @@ import (
 type profile struct {
 	name    string // "" answers all pods
 	index   int
-	plugins []*pluginState
-	pickers []*pluginState
-	group   *pluginState   // the first GroupPlugin
-	rooms   []*pluginState // those that are RoomPlugins
+	plugins []*pluginState // in filter's order
+	points  [len(pointNames)][]*pluginState
+	// reordered: preFilter has an order of its own.
+	reordered bool
+	pickers   []*pluginState
+	group     *pluginState   // the first GroupPlugin
+	rooms     []*pluginState // those that are RoomPlugins
 	// normalized are the plugins, by their place, whose raw scores are cached and normalized in each decision.
 	normalized []int
 	// ordered: no pod is scattered.
@@ -24,6 +28,7 @@ type profile struct {
 
 type pluginState struct {
 	plugin    Plugin
+	place     int // in profile.plugins
 	name      string
 	weight    int64
 	scope     Scope
@@ -68,18 +73,16 @@ func newPluginState(w Weighted) *pluginState {
 	if sc, ok := w.Plugin.(Scoped); ok {
 		s.scope = sc.Scope()
 	}
-	s.leaveOut(w.Except | ^PointsOf(w.Plugin))
+	s.leaveOut(w.Except, ^PointsOf(w.Plugin))
 	return s
 }
 
-func newProfile(field, name string, index int, from Profile) (*profile, error) {
-	if len(from) == 0 {
+func newProfile(field string, index int, of NamedProfile) (*profile, error) {
+	if len(of.Plugins) == 0 {
 		return nil, fmt.Errorf("scheduler: %s: want at least one plugin, such as plugins.Default()", field)
 	}
-	p := &profile{name: name, index: index, ordered: true}
-	last := -1
 	seen := map[string]bool{}
-	for i, w := range from {
+	for i, w := range of.Plugins {
 		if w.Plugin == nil {
 			return nil, fmt.Errorf("scheduler: %s: plugin %d is nil", field, i)
 		}
@@ -91,7 +94,16 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 			return nil, fmt.Errorf("scheduler: %s: plugin %s: weight %d: want 0 or more", field, name, w.Weight)
 		}
 		seen[name] = true
+	}
+	if err := of.checkOrder(); err != nil {
+		return nil, fmt.Errorf("scheduler: %s: %w", field, err)
+	}
+	p := &profile{name: of.Name, index: index, ordered: true}
+	byName := map[string]*pluginState{}
+	last := -1
+	for i, w := range of.inOrder(AtFilter) {
 		s := newPluginState(w)
+		s.place, byName[s.name] = i, s
 		if p.group == nil && s.group != nil {
 			p.group = s
 		}
@@ -107,10 +119,20 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 			p.ordered = p.ordered && r >= last
 			last = r
 		}
+		p.plugins = append(p.plugins, s)
+	}
+	for i := range p.points {
+		for _, w := range of.inOrder(1 << i) {
+			if s := byName[w.Plugin.Name()]; s.at(1 << i) {
+				p.points[i] = append(p.points[i], s)
+			}
+		}
+	}
+	p.reordered = !slices.IsSortedFunc(p.at(AtPreFilter), byPlace)
+	for _, s := range p.at(AtPreFilter) {
 		if s.picker != nil {
 			p.pickers = append(p.pickers, s)
 		}
-		p.plugins = append(p.plugins, s)
 	}
 	return p, nil
 }
@@ -118,7 +140,7 @@ func newProfile(field, name string, index int, from Profile) (*profile, error) {
 // newProfiles validates what EngineOptions say of profiles.
 func newProfiles(one Profile, named []NamedProfile) ([]*profile, error) {
 	if len(named) == 0 {
-		p, err := newProfile("EngineOptions.Profile", "", 0, one)
+		p, err := newProfile("EngineOptions.Profile", 0, NamedProfile{Plugins: one})
 		return []*profile{p}, err
 	}
 	if len(one) > 0 {
@@ -131,7 +153,7 @@ func newProfiles(one Profile, named []NamedProfile) ([]*profile, error) {
 			return nil, fmt.Errorf("scheduler: EngineOptions.Profiles[%d].Name %q: want a name that no other has", i, n.Name)
 		}
 		seen[n.Name] = true
-		p, err := newProfile(fmt.Sprintf("EngineOptions.Profiles[%d].Plugins", i), n.Name, i, n.Plugins)
+		p, err := newProfile(fmt.Sprintf("EngineOptions.Profiles[%d].Plugins", i), i, n)
 		if err != nil {
 			return nil, err
 		}
@@ -164,12 +186,10 @@ func (e *Engine) PreEnqueue(pod *Pod) *Rejection {
 	if p == nil {
 		return &Rejection{Reasons: []string{noProfile(pod)}, Unresolvable: true}
 	}
-	for _, s := range p.plugins {
-		if s.enqueue != nil {
-			if r := s.enqueue.PreEnqueue(pod); r != nil {
-				r.Plugin = s.name
-				return r
-			}
+	for _, s := range p.at(AtPreEnqueue) {
+		if r := s.enqueue.PreEnqueue(pod); r != nil {
+			r.Plugin = s.name
+			return r
 		}
 	}
 	return e.gateGroup(p, pod)

@@ -1,6 +1,9 @@
 package scheduler
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Reserve tells the ReservePlugins that a decision is taken: the pod was assigned to the node. When one fails, those that were told are told to
 // Unreserve.
@@ -9,15 +12,11 @@ func (e *Engine) Reserve(pod *Pod, node string) error {
 	if prof == nil || n == nil {
 		return nil
 	}
-	for i, p := range prof.plugins {
-		if p.reserve == nil {
-			continue
-		}
+	told := prof.at(AtReserve)
+	for i, p := range told {
 		if err := p.reserve.Reserve(pod, n, e.view); err != nil {
 			for ; i >= 0; i-- {
-				if r := prof.plugins[i].reserve; r != nil {
-					r.Unreserve(pod, node, e.view)
-				}
+				told[i].reserve.Unreserve(pod, node, e.view)
 			}
 			return fmt.Errorf("running Reserve plugin %q: %w", p.name, err)
 		}
@@ -31,9 +30,7 @@ func (e *Engine) Unreserve(pod *Pod, node string) {
 	if prof == nil {
 		return
 	}
-	for i := len(prof.plugins) - 1; i >= 0; i-- {
-		if r := prof.plugins[i].reserve; r != nil {
-			r.Unreserve(pod, node, e.view)
-		}
+	for _, p := range slices.Backward(prof.at(AtReserve)) {
+		p.reserve.Unreserve(pod, node, e.view)
 	}
 }

@@ -31,6 +31,8 @@ type Factory func(args []byte) (scheduler.Plugin, error)
 type Config struct {
 	// Scheduler has the profiles, the extenders and the back-off. The rest is the caller's to fill in.
 	Scheduler scheduler.Options
+	// Plugins are those of each profile at each of kube-scheduler's extension points, in order, with the weights of those that score.
+	Plugins []configv1.Plugins
 	// LeaderElection with its defaults.
 	LeaderElection componentv1.LeaderElectionConfiguration
 	// ClientConnection with its defaults; see RESTConfig.
@@ -98,7 +100,8 @@ func build(in *configv1.KubeSchedulerConfiguration, opts Options) (*Config, erro
 			errs = append(errs, err)
 			continue
 		}
-		out.Scheduler.Profiles = append(out.Scheduler.Profiles, scheduler.NamedProfile{Name: *in.Profiles[i].SchedulerName, Plugins: b.profile})
+		out.Scheduler.Profiles = append(out.Scheduler.Profiles, scheduler.NamedProfile{Name: *in.Profiles[i].SchedulerName, Plugins: b.profile, Order: b.order})
+		out.Plugins = append(out.Plugins, b.listed)
 		out.Warnings = append(out.Warnings, b.warnings...)
 	}
 	if err := utilerrors.NewAggregate(errs); err != nil {

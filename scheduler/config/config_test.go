@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +72,9 @@ func render(c *config.Config) string {
 				fmt.Fprintf(&b, ", arguments %s", m.args)
 			}
 			fmt.Fprintln(&b)
+		}
+		for _, at := range slices.Sorted(maps.Keys(p.Order)) {
+			fmt.Fprintf(&b, "  at %s: %s\n", at, strings.Join(p.Order[at], ", "))
 		}
 	}
 	for _, x := range c.Scheduler.Extenders {

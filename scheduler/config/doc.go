@@ -13,8 +13,8 @@
 //	s, err := scheduler.New(client, cache, cfg.Scheduler)
 //
 // What a file asks for and can't be had is an error that names the field; what has no effect here, such as percentageOfNodesToScore (all nodes
-// are considered), is a warning. A plugin is asked in one order at all points: where a file orders them differently, that of filter counts, and a
-// warning says so.
+// are considered), is a warning. Each extension point has its own plugins in its own order. Where a file leaves out half of what a plugin needs, with
+// which kube-scheduler would fail every pod, such as filter without preFilter, the plugin does both, and a warning says so.
 //
 // The package reads no file but the certificates that extenders name.
 package config

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"github.com/keelson/keelson/scheduler"
@@ -48,53 +50,50 @@ var unsupported = map[string]bool{
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 
-// scorers are Kubernetes' plugins that score: our ClusterPlugins could all.
-var scorers = map[string]bool{
-	"TaintToleration": true, "NodeAffinity": true, "NodeResourcesFit": true, "VolumeBinding": true, "PodTopologySpread": true,
-	"InterPodAffinity": true, "NodeResourcesBalancedAllocation": true, "ImageLocality": true,
+// extensions are the points of Kubernetes' plugins that are there.
+var extensions = map[string][]string{
+	"SchedulingGates":                 {"preEnqueue"},
+	prioritySort:                      {"queueSort"},
+	"NodeName":                        {"preFilter", "filter"},
+	"NodeUnschedulable":               {"preFilter", "filter"},
+	"TaintToleration":                 {"preFilter", "filter", "preScore", "score"},
+	"NodeAffinity":                    {"preFilter", "filter", "preScore", "score"},
+	"NodePorts":                       {"preFilter", "filter"},
+	"NodeResourcesFit":                {"preFilter", "filter", "preScore", "score", "placementScore"},
+	"VolumeRestrictions":              {"preFilter", "filter"},
+	"NodeVolumeLimits":                {"preFilter", "filter"},
+	"VolumeBinding":                   {"preFilter", "filter", "preScore", "score", "reserve", "preBind"},
+	"VolumeZone":                      {"preFilter", "filter"},
+	"PodTopologySpread":               {"preFilter", "filter", "preScore", "score"},
+	"InterPodAffinity":                {"preFilter", "filter", "preScore", "score"},
+	"DefaultPreemption":               {"preEnqueue", "postFilter", "podGroupPostFilter"},
+	"NodeResourcesBalancedAllocation": {"preScore", "score"},
+	"ImageLocality":                   {"score"},
+	defaultBinder:                     {"bind"},
 }
 
-// prepares are Kubernetes' plugins that have two points which are one here, by the latter.
-var prepares = map[string]map[string]bool{
-	"filter": {
-		"NodeAffinity": true, "NodePorts": true, "NodeResourcesFit": true, "VolumeRestrictions": true, "NodeVolumeLimits": true, "VolumeBinding": true,
-		"VolumeZone": true, "PodTopologySpread": true, "InterPodAffinity": true,
-	},
-	"score": {
-		"TaintToleration": true, "NodeAffinity": true, "NodeResourcesFit": true, "VolumeBinding": true, "PodTopologySpread": true, "InterPodAffinity": true,
-		"NodeResourcesBalancedAllocation": true,
-	},
+// inseparable are plugins that need what they prepare at one point when they are asked at another: with the one alone kube-scheduler fails each pod, and
+// ours prepare it all the same.
+var inseparable = []struct {
+	pre, main string
+	plugins   []string
+}{
+	{"preFilter", "filter", []string{"NodePorts", "NodeResourcesFit", "VolumeRestrictions", "VolumeBinding", "PodTopologySpread", "InterPodAffinity"}},
+	{"preScore", "score", []string{"TaintToleration", "PodTopologySpread", "InterPodAffinity"}},
 }
 
-// points are those at which a plugin can be asked.
+// points are those at which a plugin is asked.
 func (b *profileBuilder) points(name string) scheduler.Points {
-	can := scheduler.PointsOf(b.made[name])
-	if b.builtin[name] && !scorers[name] {
-		can &^= scheduler.AtScore
-	}
-	if b.builtin[name] && name == "ImageLocality" { // the only ClusterPlugin that doesn't filter
-		can &^= scheduler.AtPreFilter | scheduler.AtFilter
-	}
-	return can
+	return scheduler.PointsOf(b.made[name])
 }
 
-// extends reports whether a plugin can be enabled at a point. Who filters can pre-filter, too, and who scores pre-score: what Kubernetes' plugins
-// prepare there, ours prepare by themselves.
+// extends reports whether a plugin can be enabled at a point.
 func (b *profileBuilder) extends(name string, at point) bool {
-	switch name {
-	case prioritySort:
-		return at.name == "queueSort"
-	case defaultBinder:
-		return at.name == "bind"
+	if points, ok := extensions[name]; ok && b.own[name] == nil {
+		return slices.Contains(points, at.name)
 	}
-	can := b.points(name)
-	switch at.name {
-	case "preFilter":
-		return can&(scheduler.AtPreFilter|scheduler.AtFilter) != 0
-	case "preScore":
-		return can.Has(scheduler.AtScore)
-	case "preEnqueue":
-		return can.Has(scheduler.AtPreEnqueue) || name == "SchedulingGates"
+	if at.name == "preScore" { // part of score
+		return b.points(name).Has(scheduler.AtScore)
 	}
-	return at.at != 0 && can.Has(at.at)
+	return at.at != 0 && b.points(name).Has(at.at)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	configv1 "k8s.io/kube-scheduler/config/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/keelson/keelson/scheduler"
 	"github.com/keelson/keelson/scheduler/plugins"
@@ -30,6 +32,8 @@ type profileBuilder struct {
 	failed   map[string]bool
 
 	profile  scheduler.Profile
+	order    map[scheduler.Points][]string
+	listed   configv1.Plugins
 	warnings []string
 }
 
@@ -60,12 +64,33 @@ func (b *profileBuilder) build() error {
 	if err := b.check(lists); err != nil {
 		return err
 	}
-	weights, err := b.weights(multi)
-	if err != nil {
-		return err
+	var scores map[string]int64
+	for _, at := range pointsOf(&b.listed) {
+		var weights map[string]int64
+		if at.name == "score" || at.name == "placementScore" {
+			var err error
+			if weights, err = b.weights(b.point(at.name), lists[at.name], multi); err != nil {
+				return err
+			}
+		}
+		if at.name == "score" {
+			scores = weights
+		}
+		for _, name := range lists[at.name] {
+			p := configv1.Plugin{Name: name}
+			if w, ok := weights[name]; ok {
+				p.Weight = ptr.To(int32(w))
+			}
+			at.set.Enabled = append(at.set.Enabled, p)
+		}
 	}
-	b.assemble(multi, lists, weights)
+	b.assemble(multi, lists, scores)
 	return nil
+}
+
+func (b *profileBuilder) point(name string) point {
+	all := pointsOf(b.from.Plugins)
+	return all[slices.IndexFunc(all, func(p point) bool { return p.name == name })]
 }
 
 // mergeMulti is multiPoint's list, on top of the default one: a default plugin keeps its place.
@@ -266,29 +291,35 @@ func (b *profileBuilder) check(lists map[string][]string) error {
 	if len(lists["bind"]) == 0 {
 		return fmt.Errorf("%s: at least one bind plugin is needed for profile with scheduler name %q", b.path.Child("plugins", "bind"), name)
 	}
-	b.halves("preFilter", "filter", lists)
-	b.halves("preScore", "score", lists)
+	b.inseparables(lists)
 	return nil
 }
 
-// halves warns where a file enables plugins at one of two points that are one here.
-func (b *profileBuilder) halves(pre, main string, lists map[string][]string) {
-	var names []string
-	for _, name := range lists[main] {
-		if b.builtin[name] && prepares[main][name] && !slices.Contains(lists[pre], name) {
-			names = append(names, name)
+// inseparables warns where a file leaves out half of what a plugin does.
+func (b *profileBuilder) inseparables(lists map[string][]string) {
+	for _, at := range inseparable {
+		var names []string
+		for _, name := range lists[at.main] {
+			if b.builtin[name] && slices.Contains(at.plugins, name) && !slices.Contains(lists[at.pre], name) {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			b.warn(b.path.Child("plugins", at.pre), "leaving out %s has no effect: what they prepare there is part of %s, without which kube-scheduler fails all pods",
+				strings.Join(names, ", "), at.main)
 		}
 	}
-	if len(names) > 0 {
-		b.warn(b.path.Child("plugins", pre), "leaving out %s has no effect: what they prepare there is part of %s", strings.Join(names, ", "), main)
+	if vb := "VolumeBinding"; b.builtin[vb] && slices.Contains(lists["reserve"], vb) && !slices.Contains(lists["preBind"], vb) {
+		b.warn(b.path.Child("plugins", "preBind"), "leaving out %s has no effect: the volumes that it reserves are bound", vb)
 	}
 }
 
-func (b *profileBuilder) weights(multi []configv1.Plugin) (map[string]int64, error) {
+// weights are those of the plugins at score or placementScore: what is said there counts more than what multiPoint says.
+func (b *profileBuilder) weights(at point, list []string, multi []configv1.Plugin) (map[string]int64, error) {
 	weights := map[string]int64{}
 	var total int64
-	for _, p := range append(slices.Clone(b.from.Plugins.Score.Enabled), multi...) {
-		if _, seen := weights[p.Name]; seen || b.made[p.Name] == nil || !scheduler.PointsOf(b.made[p.Name]).Has(scheduler.AtScore) {
+	for _, p := range append(slices.Clone(at.set.Enabled), multi...) {
+		if _, seen := weights[p.Name]; seen || !slices.Contains(list, p.Name) {
 			continue
 		}
 		w := int64(1)
@@ -296,7 +327,7 @@ func (b *profileBuilder) weights(multi []configv1.Plugin) (map[string]int64, err
 			w = int64(*p.Weight)
 		}
 		if w < 0 {
-			return nil, field.Invalid(b.path.Child("plugins", "score"), w, fmt.Sprintf("the weight of %s must not be negative", p.Name))
+			return nil, field.Invalid(b.path.Child("plugins", at.name), w, fmt.Sprintf("the weight of %s must not be negative", p.Name))
 		}
 		if w*scheduler.MaxScore > math.MaxInt64-total {
 			return nil, errors.New("score plugins: total score of Score plugins could overflow")
@@ -328,13 +359,13 @@ func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]st
 		}
 		last := -1
 		for k, name := range lists[p.name] {
-			at[name] |= p.at
+			if at[name] |= p.at; name != defaultBinder && !b.points(name).Has(p.at) {
+				continue // it does nothing there
+			}
 			switch i := slices.Index(order, name); {
 			case i < 0:
 				last = place(order, last, lists[p.name][k+1:], after(multi, name))
 				order = slices.Insert(order, last, name)
-			case i < last && p.name != "score" && p.name != "preFilter":
-				b.warn(b.path.Child("plugins", p.name), "%s is asked before those that come first here: all points have one order, filter's", name)
 			default:
 				last = max(last, i)
 			}
@@ -348,11 +379,8 @@ func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]st
 		}
 		w := scheduler.Weighted{Plugin: b.made[name], Weight: weights[name]}
 		has := b.points(name)
-		if b.builtin[name] && slices.Contains(lists["filter"], name) {
-			has &^= scheduler.AtPreFilter // one with filter
-		}
-		if name == "SchedulingGates" && at[name].Has(scheduler.AtPreEnqueue) {
-			has &^= scheduler.AtPreFilter
+		if b.builtin[name] && name != "NodeAffinity" && slices.Contains(lists["filter"], name) {
+			has &^= scheduler.AtPreFilter // one with filter; but for the nodes that NodeAffinity picks
 		}
 		w.Except = has &^ at[name]
 		if i := slices.Index(binds, name); binder >= 0 && i > binder {
@@ -368,6 +396,24 @@ func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]st
 	}
 	if binder < 0 {
 		b.profile = append(b.profile, scheduler.Weighted{Plugin: noBinder{}})
+	}
+	b.setOrder(points, lists)
+}
+
+// setOrder gives each point its order that isn't the profile's.
+func (b *profileBuilder) setOrder(points []point, lists map[string][]string) {
+	at := func(name string) int {
+		return slices.IndexFunc(b.profile, func(w scheduler.Weighted) bool { return w.Plugin.Name() == name })
+	}
+	for _, p := range points {
+		names := slices.DeleteFunc(slices.Clone(lists[p.name]), func(name string) bool { return at(name) < 0 || !b.points(name).Has(p.at) })
+		if p.at == 0 || slices.IsSortedFunc(names, func(x, y string) int { return cmp.Compare(at(x), at(y)) }) {
+			continue
+		}
+		if b.order == nil {
+			b.order = map[scheduler.Points][]string{}
+		}
+		b.order[p.at] = names
 	}
 }
 

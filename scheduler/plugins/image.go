@@ -22,6 +22,9 @@ const (
 // Name implements scheduler.Plugin.
 func (ImageLocality) Name() string { return "ImageLocality" }
 
+// Points implements scheduler.Partial.
+func (ImageLocality) Points() scheduler.Points { return scheduler.AtScore }
+
 // Prepare implements scheduler.ClusterPlugin.
 func (ImageLocality) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
 	names := imagesOf(pod.Object)

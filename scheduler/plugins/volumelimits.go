@@ -18,6 +18,9 @@ type NodeVolumeLimits struct{}
 // Name implements scheduler.Plugin.
 func (NodeVolumeLimits) Name() string { return "NodeVolumeLimits" }
 
+// Points implements scheduler.Partial.
+func (NodeVolumeLimits) Points() scheduler.Points { return scheduler.AtPreFilter | scheduler.AtFilter }
+
 // driverVolumes are the pod's volumes of one driver.
 type driverVolumes struct {
 	name    string

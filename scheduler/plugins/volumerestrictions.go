@@ -15,6 +15,11 @@ type VolumeRestrictions struct{}
 // Name implements scheduler.Plugin.
 func (VolumeRestrictions) Name() string { return "VolumeRestrictions" }
 
+// Points implements scheduler.Partial.
+func (VolumeRestrictions) Points() scheduler.Points {
+	return scheduler.AtPreFilter | scheduler.AtFilter
+}
+
 // Prepare implements scheduler.ClusterPlugin.
 func (VolumeRestrictions) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
 	taken, missing := false, ""

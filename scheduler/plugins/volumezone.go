@@ -29,6 +29,9 @@ var currentLabels = map[string]string{
 // Name implements scheduler.Plugin.
 func (VolumeZone) Name() string { return "VolumeZone" }
 
+// Points implements scheduler.Partial.
+func (VolumeZone) Points() scheduler.Points { return scheduler.AtPreFilter | scheduler.AtFilter }
+
 // zone is a label of a volume: a node must have one of the values.
 type zone struct {
 	key    string

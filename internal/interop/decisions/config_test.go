@@ -2,7 +2,10 @@ package decisions
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,11 +15,15 @@ import (
 	"k8s.io/client-go/tools/events"
 	componentconfig "k8s.io/component-base/config"
 	"k8s.io/klog/v2"
+	configv1 "k8s.io/kube-scheduler/config/v1"
 	kubescheduler "k8s.io/kubernetes/pkg/scheduler"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
+	configconvert "k8s.io/kubernetes/pkg/scheduler/apis/config/v1"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/validation"
+	"k8s.io/utils/ptr"
 
+	"github.com/keelson/keelson/scheduler"
 	"github.com/keelson/keelson/scheduler/config"
 )
 
@@ -46,6 +53,46 @@ var configurations = []string{
 	"profiles: [{plugins: {filter: {enabled: [{name: Unknown}]}}}]",
 	"profiles: [{plugins: {filter: {enabled: [{name: NodeName}, {name: NodeName}]}}}]",
 	"profiles: [{plugins: {multiPoint: {enabled: [{name: NodeName}, {name: NodeName}]}}}]",
+	"profiles: [{plugins: {filter: {disabled: [{name: '*'}], enabled: [{name: NodeResourcesFit}, {name: NodeName}]}}}]",
+	"profiles: [{plugins: {filter: {enabled: [{name: InterPodAffinity}, {name: NodeName}]}}}]",
+	"profiles: [{plugins: {filter: {disabled: [{name: NodeName}, {name: TaintToleration}], enabled: [{name: TaintToleration}, {name: NodeName}]}}}]",
+	"profiles: [{plugins: {preFilter: {enabled: [{name: InterPodAffinity}, {name: VolumeBinding}]}}}]",
+	"profiles: [{plugins: {preFilter: {disabled: [{name: '*'}]}}}]",
+	"profiles: [{plugins: {preFilter: {disabled: [{name: '*'}], enabled: [{name: VolumeBinding}, {name: NodeAffinity}]}, filter: {disabled: [{name: NodePorts}]}}}]",
+	"profiles: [{plugins: {preFilter: {enabled: [{name: ImageLocality}]}}}]",
+	"profiles: [{plugins: {filter: {disabled: [{name: NodeAffinity}]}, score: {disabled: [{name: NodeAffinity}]}}}]",
+	"profiles: [{plugins: {preScore: {disabled: [{name: '*'}]}}}]",
+	"profiles: [{plugins: {preScore: {enabled: [{name: VolumeBinding}, {name: TaintToleration}]}}}]",
+	"profiles: [{plugins: {preScore: {enabled: [{name: ImageLocality}]}}}]",
+	"profiles: [{plugins: {score: {disabled: [{name: NodeResourcesFit}]}, preScore: {disabled: [{name: NodeResourcesFit}]}}}]",
+	"profiles: [{plugins: {score: {disabled: [{name: NodeResourcesFit}], enabled: [{name: NodeResourcesFit, weight: 9}]}}}]",
+	"profiles: [{plugins: {score: {enabled: [{name: NodeResourcesFit, weight: 9}, {name: ImageLocality}]}}}]",
+	"profiles: [{plugins: {score: {enabled: [{name: TaintToleration}]}, multiPoint: {enabled: [{name: TaintToleration, weight: 7}, {name: NodeAffinity}]}}}]",
+	"profiles: [{plugins: {multiPoint: {enabled: [{name: NodeResourcesFit, weight: 5}]}}}]",
+	"profiles: [{plugins: {multiPoint: {disabled: [{name: NodeResourcesFit}], enabled: [{name: NodeResourcesFit, weight: 5}]}}}]",
+	"profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}, {name: ImageLocality}, {name: NodeResourcesFit}, {name: NodeName}]}}}]",
+	"profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: ImageLocality}]}, bind: {enabled: [{name: DefaultBinder}]}}}]",
+	"profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}]}, queueSort: {enabled: [{name: PrioritySort}]}, bind: {enabled: [{name: DefaultBinder}]}, score: {enabled: [{name: ImageLocality, weight: 2}]}, filter: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{plugins: {multiPoint: {disabled: [{name: VolumeBinding}]}, reserve: {enabled: [{name: VolumeBinding}]}}}]",
+	"profiles: [{plugins: {reserve: {disabled: [{name: VolumeBinding}]}, preBind: {disabled: [{name: VolumeBinding}]}}}]",
+	"profiles: [{plugins: {preBind: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{plugins: {preEnqueue: {disabled: [{name: '*'}]}}}]",
+	"profiles: [{plugins: {preEnqueue: {enabled: [{name: DefaultPreemption}, {name: SchedulingGates}]}}}]",
+	"profiles: [{plugins: {preEnqueue: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{plugins: {postFilter: {disabled: [{name: DefaultPreemption}]}}}]",
+	"profiles: [{plugins: {postFilter: {enabled: [{name: DefaultPreemption}]}}}]",
+	"profiles: [{plugins: {permit: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{plugins: {queueSort: {enabled: [{name: PrioritySort}]}}}]",
+	"profiles: [{plugins: {queueSort: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{plugins: {bind: {enabled: [{name: DefaultBinder}]}}}]",
+	"profiles: [{plugins: {bind: {enabled: [{name: NodeName}]}}}]",
+	"profiles: [{schedulerName: a, plugins: {score: {disabled: [{name: '*'}]}}}, {schedulerName: b, plugins: {filter: {disabled: [{name: '*'}]}}}]",
+	"profiles: [{schedulerName: a, plugins: {queueSort: {enabled: [{name: PrioritySort}]}}}, {schedulerName: b}]",
+	"profiles: [{plugins: {filter: {disabled: [{name: Unknown}]}, multiPoint: {disabled: [{name: Unknown}]}}}]",
+	"profiles: [{plugins: {multiPoint: {enabled: [{name: Unknown}]}}}]",
+	"profiles: [{plugins: {filter: {disabled: [{name: NodeName}], enabled: [{name: NodeName}, {name: ImageLocality}]}}}]",
+	"profiles: [{plugins: {score: {disabled: [{name: '*'}], enabled: [{name: ImageLocality}, {name: ImageLocality}]}}}]",
+	"profiles: [{plugins: {score: {disabled: [{name: '*'}], enabled: [{name: VolumeBinding, weight: 3}, {name: TaintToleration, weight: 1}]}, placementScore: {disabled: [{name: '*'}]}}}]",
 	"profiles: [{plugins: {bind: {disabled: [{name: '*'}]}}}]",
 	"profiles: [{plugins: {queueSort: {disabled: [{name: '*'}]}}}]",
 	"profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}]}}}]",
@@ -83,7 +130,7 @@ func TestConfigurations(t *testing.T) {
 	for i, body := range configurations {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			file := []byte("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n" + body + "\n")
-			theirs, want := read(file)
+			theirs, listed, want := read(file)
 			ours, err := config.Read(file, config.Options{})
 			if (err == nil) != (want == nil) {
 				t.Fatalf("%s\nkube-scheduler says %v, Keelson %v", body, want, err)
@@ -101,6 +148,13 @@ func TestConfigurations(t *testing.T) {
 					t.Errorf("profile %d is %s, want %s", k, s.Profiles[k].Name, theirs.Profiles[k].SchedulerName)
 				}
 			}
+			for k := range s.Profiles {
+				want, got := listed[s.Profiles[k].Name], lists(t, &ours.Plugins[k])
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s\nprofile %s: plugins (-kube-scheduler +Keelson):\n%s", body, s.Profiles[k].Name, diff)
+				}
+				atPoints(t, s.Profiles[k], want)
+			}
 			le, cc := ours.LeaderElection, ours.ClientConnection
 			if diff := cmp.Diff(theirs.LeaderElection, componentconfig.LeaderElectionConfiguration{
 				LeaderElect: *le.LeaderElect, LeaseDuration: le.LeaseDuration, RenewDeadline: le.RenewDeadline, RetryPeriod: le.RetryPeriod,
@@ -116,21 +170,87 @@ func TestConfigurations(t *testing.T) {
 }
 
 // read is what kube-scheduler does with a file before it runs.
-func read(file []byte) (*schedulerconfig.KubeSchedulerConfiguration, error) {
+func read(file []byte) (*schedulerconfig.KubeSchedulerConfiguration, map[string]map[string][]string, error) {
 	obj, err := runtime.Decode(scheme.Codecs.UniversalDecoder(), file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg := obj.(*schedulerconfig.KubeSchedulerConfiguration)
 	if err := validation.ValidateKubeSchedulerConfiguration(cfg); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	defer cancel()
 	c := fake.NewClientset()
 	f := informers.NewSharedInformerFactory(c, 0)
 	newInformers(f)
-	_, err = kubescheduler.New(ctx, c, f, nil, func(string) events.EventRecorderLogger { return &events.FakeRecorder{} },
+	sched, err := kubescheduler.New(ctx, c, f, nil, func(string) events.EventRecorderLogger { return &events.FakeRecorder{} },
 		kubescheduler.WithProfiles(cfg.Profiles...), kubescheduler.WithExtenders(cfg.Extenders...), kubescheduler.WithParallelism(cfg.Parallelism))
-	return cfg, err
+	if err != nil {
+		return nil, nil, err
+	}
+	listed := map[string]map[string][]string{}
+	for name, p := range sched.Profiles {
+		var out configv1.Plugins
+		if err := configconvert.Convert_config_Plugins_To_v1_Plugins(p.ListPlugins(), &out, nil); err != nil {
+			return nil, nil, err
+		}
+		if listed[name], err = list(&out); err != nil {
+			return nil, nil, err
+		}
+	}
+	return cfg, listed, nil
+}
+
+// oneHas are plugins that one of the two has by default and the other has not.
+var oneHas = []string{"DynamicResources", "NodeDeclaredFeatures", "ResourceClaims", "GangScheduling"}
+
+// list has the plugins of each point with weights.
+func list(p *configv1.Plugins) (map[string][]string, error) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	var sets map[string]configv1.PluginSet
+	if err := json.Unmarshal(data, &sets); err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for point, set := range sets {
+		for _, e := range set.Enabled {
+			if !slices.Contains(oneHas, e.Name) {
+				out[point] = append(out[point], fmt.Sprint(e.Name, " ", ptr.Deref(e.Weight, 0)))
+			}
+		}
+	}
+	return out, nil
+}
+
+func lists(t *testing.T, p *configv1.Plugins) map[string][]string {
+	t.Helper()
+	out, err := list(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// atPoints compares the plugins that Keelson's engine asks, at the points that mean the same in both.
+func atPoints(t *testing.T, p scheduler.NamedProfile, want map[string][]string) {
+	t.Helper()
+	for _, at := range []scheduler.Points{scheduler.AtFilter, scheduler.AtPostFilter, scheduler.AtScore, scheduler.AtReserve, scheduler.AtPermit, scheduler.AtPostBind} {
+		var got []string
+		for _, w := range p.At(at) {
+			if !slices.Contains(oneHas, w.Plugin.Name()) {
+				got = append(got, w.Plugin.Name())
+			}
+		}
+		var names []string
+		for _, name := range want[at.String()] {
+			names = append(names, strings.Fields(name)[0])
+		}
+		if diff := cmp.Diff(names, got); diff != "" {
+			t.Errorf("asked at %s (-kube-scheduler +Keelson):\n%s", at, diff)
+		}
+	}
 }
