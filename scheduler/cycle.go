@@ -248,9 +248,10 @@ func (s *Scheduler) permitted(w *permitted, now time.Time) outcome {
 // helps it.
 func (s *Scheduler) denied(p *placed, r *Rejection) *report {
 	now := s.opts.Clock.Now()
+	changed := s.changes != p.changes // before its own leaving, which is no help to itself
 	s.free(p)
 	s.queue.fail(p.w, []string{r.Plugin}, now)
-	if s.changes != p.changes && p.w.place == inStuck {
+	if changed && p.w.place == inStuck {
 		s.queue.wake(p.w, now, eventFailure)
 	}
 	s.metrics.attempt(p.prof.name, "unschedulable", now.Sub(p.began))

@@ -260,6 +260,29 @@ func TestBindingPlugins(t *testing.T) {
 	})
 }
 
+// TestDeniedPodRests: that its place is free again is no reason to try a pod again that got no permission. It would be tried without end, and its
+// events, and those of the pods that it wakes, would keep others from being written.
+func TestDeniedPodRests(t *testing.T) {
+	g := newGatekeeper()
+	g.answer = func(pod string) scheduler.Permission {
+		if pod == "never" {
+			return scheduler.Permission{Reject: scheduler.Reject("not this one")}
+		}
+		return scheduler.Permission{}
+	}
+	k := newClusterWith(t, withPlugin(g))
+	k.addNode("n", "")
+	never := k.addPod("never")
+	k.waiting(never, "not this one")
+	k.event(never, "FailedScheduling", "not this one")
+	for _, name := range []string{"1", "2", "3"} { // changes that may help it
+		k.bound(k.addPod(name))
+	}
+	if n := strings.Count(g.of("never"), "permit"); n > 12 {
+		t.Errorf("tried %d times", n)
+	}
+}
+
 // TestProfiles: two profiles in one scheduler, and another scheduler's pods.
 func TestProfiles(t *testing.T) {
 	k := newClusterWith(t, scheduler.Options{Profiles: []scheduler.NamedProfile{
