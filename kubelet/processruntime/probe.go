@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -98,6 +100,9 @@ func (r *Runtime) try(level shim.Level) (box.ProbeReport, error) {
 		_ = p.Kill()
 		_, _ = p.Wait()
 	}()
+	if level == shim.LevelNamespaces {
+		r.lowestOOM = lowestOOM(p.Pid)
+	}
 	_ = ctl.SetDeadline(time.Now().Add(r.opts.StartTimeout))
 	if err := ctl.Send(box.ProbeSpec{Dir: dir, UserNS: level == shim.LevelUserNS}); err != nil {
 		return rep, err
@@ -111,6 +116,16 @@ func (r *Runtime) try(level shim.Level) (box.ProbeReport, error) {
 		}
 	}
 	return rep, nil
+}
+
+// lowestOOM finds the lowest oom_score_adj that this program may give to a process. Who has CAP_SYS_RESOURCE in the initial user
+// namespace may give any; others none below what such a one gave last. If nothing can be written, it is above all scores.
+func lowestOOM(pid int) int64 {
+	const lowest, highest = -1000, 1000
+	file := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+	return lowest + int64(sort.Search(highest-lowest+1, func(i int) bool {
+		return os.WriteFile(file, []byte(strconv.Itoa(lowest+i)), 0) == nil
+	}))
 }
 
 // mapOneUser makes a user namespace in which the caller is root and nobody else exists.

@@ -37,8 +37,10 @@ type Runtime struct {
 	overlay bool
 	why     string // what stands in the way of more isolation
 	cgroups cgroup.Hierarchy
-	images  *imagestore.Store
-	lock    *os.File
+	// lowestOOM is the lowest oom_score_adj that containers can be given, for LevelNamespaces.
+	lowestOOM int64
+	images    *imagestore.Store
+	lock      *os.File
 	// lifeline is the end that shims see close when this program ends; nil without KillOnClose.
 	lifeline, lifelineRead *os.File
 

@@ -24,6 +24,7 @@ func (r *Runtime) Unenforced(_ *runtimeapi.PodSandboxConfig, c *runtimeapi.Conta
 		left(res.GetMemoryLimitInBytes() > 0, "the memory limit")
 	}
 	if r.level == shim.LevelNamespaces {
+		left(res.GetOomScoreAdj() < r.lowestOOM, "an out-of-memory score this low")
 		return out
 	}
 	left(len(sc.GetSupplementalGroups()) > 0, "supplementalGroups and fsGroup")

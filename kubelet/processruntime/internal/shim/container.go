@@ -203,6 +203,7 @@ func (s *server) launchBoxed(c *container, stdio [3]*os.File) (int, <-chan sysca
 		}
 	}
 	if st.OOMScoreAdj != nil {
+		// What is not permitted, Runtime.Unenforced has told.
 		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.FormatInt(*st.OOMScoreAdj, 10)), 0); err != nil && !errors.Is(err, os.ErrPermission) {
 			return fail(err)
 		}
