@@ -525,6 +525,62 @@ func TestReadinessGateAndForeignConditions(t *testing.T) {
 	})
 }
 
+// overtaken is a client whose writes of a pod's status, once it is ready, are answered late.
+type overtaken struct {
+	client.WithWatch
+	written func(*corev1.Pod)
+}
+
+func (o *overtaken) Status() client.SubResourceWriter {
+	return overtakenStatus{o.WithWatch.Status(), o}
+}
+
+type overtakenStatus struct {
+	client.SubResourceWriter
+	o *overtaken
+}
+
+func (s overtakenStatus) Update(ctx context.Context, obj client.Object, opts ...client.SubResourceUpdateOption) error {
+	err := s.SubResourceWriter.Update(ctx, obj, opts...)
+	if p, ok := obj.(*corev1.Pod); ok && err == nil {
+		s.o.written(p.DeepCopy())
+	}
+	return err
+}
+
+// TestOvertakenStatus: the node controller calls a pod not ready, which the kubelet hears of before it has the answer to its own write.
+func TestOvertakenStatus(t *testing.T) {
+	simulated(t, func(h *harness) {
+		times := 0
+		h.client = &overtaken{h.client, func(p *corev1.Pod) {
+			if condition(p, corev1.PodReady) != corev1.ConditionTrue {
+				return
+			}
+			if times++; times > 1 {
+				return
+			}
+			for i := range p.Status.Conditions {
+				if c := &p.Status.Conditions[i]; c.Type == corev1.PodReady {
+					c.Status = corev1.ConditionFalse
+				}
+			}
+			if err := h.client.(*overtaken).WithWatch.Status().Update(h.ctx, p); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second) // all that follows from it has happened
+		}}
+		h.run(kubelet.Options{})
+		h.create(newPod("p"))
+		h.pass(10 * time.Second)
+		if p := h.pod("p"); condition(p, corev1.PodReady) != corev1.ConditionTrue {
+			t.Errorf("%+v", p.Status.Conditions)
+		}
+		if times != 2 {
+			t.Errorf("the status was written %d times as ready", times)
+		}
+	})
+}
+
 func TestOptions(t *testing.T) {
 	c := controllertest.NewCluster().Client()
 	ca, err := controllertest.NewCache(c)

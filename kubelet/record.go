@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/keelson/keelson/kubelet/internal/podstate"
 )
@@ -38,6 +39,8 @@ type record struct {
 	status         corev1.PodStatus
 	version        uint64 // of status; 0 before the first
 	writtenVersion uint64
+	writtenAs      string // the resourceVersion that the last write led to
+	overtaken      bool   // the pod was changed between that write and its end here
 }
 
 type operation struct{ cancel context.CancelFunc }
@@ -80,6 +83,12 @@ func (rec *record) update() (news bool) {
 	return news
 }
 
+// changedSince reports whether somebody else has changed the pod after the last write of its status.
+func (rec *record) changedSince() bool {
+	order, err := resourceversion.CompareResourceVersion(rec.pod.ResourceVersion, rec.writtenAs)
+	return err != nil || order > 0
+}
+
 func (k *Kubelet) record(uid types.UID) *record {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -95,7 +104,8 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	before := rec.pod
-	news := rec.update()
+	news := rec.update() || rec.overtaken
+	rec.overtaken = false
 	if news && !sameMeta(before, rec.pod) {
 		// Its volumes may show its labels and annotations; and changing one is how people have volumes looked at at once.
 		rec.refreshAt = k.clock.Now()
@@ -145,7 +155,7 @@ func (k *Kubelet) work(ctx context.Context, uid types.UID) {
 		} else {
 			k.statuses.Add(uid)
 		}
-	} else if news && !rec.gone && rec.version > 0 && rec.version == rec.writtenVersion && !sameConditions(rec.pod.Status.Conditions, rec.status.Conditions) {
+	} else if news && !rec.gone && rec.version > 0 && rec.version == rec.writtenVersion && rec.changedSince() && !sameConditions(rec.pod.Status.Conditions, rec.status.Conditions) {
 		// Somebody else wrote what is the kubelet's to say: the node controller does while the node seems lost.
 		rec.version++
 		k.statuses.Add(uid)

@@ -40,7 +40,7 @@ func (k *Kubelet) writeStatus(ctx context.Context, uid types.UID) {
 	if done || gone {
 		return
 	}
-	err := k.putStatus(ctx, pod, &status)
+	as, err := k.putStatus(ctx, pod, &status)
 	if apierrors.IsNotFound(err) {
 		// The deletion is on its way through the informer.
 		err = nil
@@ -55,7 +55,11 @@ func (k *Kubelet) writeStatus(ctx context.Context, uid types.UID) {
 	rec.mu.Lock()
 	rec.writtenVersion = max(rec.writtenVersion, version)
 	again := rec.version != version
-	waiting := rec.pod.DeletionTimestamp != nil
+	if as != "" {
+		rec.writtenAs = as
+		rec.overtaken = rec.changedSince()
+	}
+	waiting := rec.pod.DeletionTimestamp != nil || rec.overtaken
 	rec.mu.Unlock()
 	if again {
 		k.statuses.Add(uid)
@@ -66,28 +70,28 @@ func (k *Kubelet) writeStatus(ctx context.Context, uid types.UID) {
 }
 
 // putStatus updates the status by the version the kubelet has seen, or, if that is an old one, by the newest, leaving
-// the conditions that are others'.
-func (k *Kubelet) putStatus(ctx context.Context, pod *corev1.Pod, status *corev1.PodStatus) error {
+// the conditions that are others'. It returns the resourceVersion that this led to.
+func (k *Kubelet) putStatus(ctx context.Context, pod *corev1.Pod, status *corev1.PodStatus) (string, error) {
 	obj := pod.DeepCopy()
 	status.DeepCopyInto(&obj.Status)
 	err := k.client.Status().Update(ctx, obj)
 	for range 5 {
 		if !apierrors.IsConflict(err) {
-			return err
+			break
 		}
-		live := &corev1.Pod{}
-		if err := k.client.Get(ctx, client.ObjectKeyFromObject(pod), live); err != nil {
-			return err
+		obj = &corev1.Pod{}
+		if err := k.client.Get(ctx, client.ObjectKeyFromObject(pod), obj); err != nil {
+			return "", err
 		}
-		if live.UID != pod.UID {
-			return nil
+		if obj.UID != pod.UID {
+			return "", nil
 		}
-		foreign := foreignConditions(live.Status.Conditions)
-		status.DeepCopyInto(&live.Status)
-		live.Status.Conditions = append(ownConditions(live.Status.Conditions), foreign...)
-		err = k.client.Status().Update(ctx, live)
+		foreign := foreignConditions(obj.Status.Conditions)
+		status.DeepCopyInto(&obj.Status)
+		obj.Status.Conditions = append(ownConditions(obj.Status.Conditions), foreign...)
+		err = k.client.Status().Update(ctx, obj)
 	}
-	return err
+	return obj.ResourceVersion, err
 }
 
 // sameConditions compares the statuses of the kubelet's own conditions.
