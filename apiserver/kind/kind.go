@@ -17,6 +17,9 @@ import (
 type Kind struct {
 	// GVK is the version that requests are converted to, that the functions below see, and that is stored.
 	GVK schema.GroupVersionKind
+	// StoredVersion is the version that stored objects are marked with, if it isn't GVK's: one of the same group with the same encoding, which need
+	// be neither served nor known.
+	StoredVersion string
 	// Resource is the plural lower-case name in paths, Singular the name kubectl accepts beside it.
 	Resource, Singular string
 	ShortNames         []string

@@ -47,12 +47,17 @@ func envelopeOf(gvk schema.GroupVersionKind) []byte {
 type codec struct {
 	kind     *kind.Kind
 	scheme   *runtime.Scheme
+	stored   schema.GroupVersionKind // differs from the kind's only by the version, not in the encoding
 	envelope []byte
 	shared   *interner
 }
 
 func newCodec(k *kind.Kind, scheme *runtime.Scheme, shared *interner) *codec {
-	return &codec{kind: k, scheme: scheme, envelope: envelopeOf(k.GVK), shared: shared}
+	stored := k.GVK
+	if k.StoredVersion != "" {
+		stored.Version = k.StoredVersion
+	}
+	return &codec{kind: k, scheme: scheme, stored: stored, envelope: envelopeOf(stored), shared: shared}
 }
 
 // encode returns the stored form of obj, whose resourceVersion and selfLink it clears.
@@ -115,6 +120,9 @@ func decodeJSON(data []byte, obj client.Object) error {
 }
 
 func (c *codec) decodeAs(gvk schema.GroupVersionKind, fill func(client.Object) error) (runtime.Object, error) {
+	if gvk == c.stored {
+		gvk = c.kind.GVK
+	}
 	obj, err := newObject(c.scheme, gvk)
 	if err != nil {
 		return nil, err

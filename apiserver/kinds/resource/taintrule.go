@@ -22,7 +22,9 @@ func deviceTaintRule(now clock.PassiveClock) *kind.Kind {
 	return &kind.Kind{
 		GVK:      resourcev1.SchemeGroupVersion.WithKind("DeviceTaintRule"),
 		Resource: "devicetaintrules",
-		Singular: "devicetaintrule",
+		// As in Kubernetes 1.37, so that earlier releases can read them.
+		StoredVersion: "v1beta2",
+		Singular:      "devicetaintrule",
 
 		Default:        typed.Default(func(r rule) { defaultTaint(&r.Spec.Taint, now) }),
 		Validate:       typed.Validate(func(r rule) field.ErrorList { return validateTaintRule(r, nil) }),

@@ -142,9 +142,6 @@ func (s *server) createAll() (out []object) {
 	}
 	data := etcd.GetEtcdStorageDataForNamespace(namespace)
 	for _, r := range sorted(data) {
-		if r.Resource == "devicetaintrules" {
-			continue // kube-apiserver stores them as v1beta2, which Keelson does not know
-		}
 		if _, ok := s.kinds[r]; !ok {
 			continue
 		}
