@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/keelson/keelson/store"
+	"github.com/keelson/keelson/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -251,41 +252,8 @@ func TestReadersDuringWrites(t *testing.T) {
 	}
 }
 
-// A watcher that has not had its turn is not slow: what it is about to report is not taken from it.
 func TestCompactionLeavesWatchersTheirTurn(t *testing.T) {
-	s := open(t, Options{})
-	w, err := s.Watch(t.Context(), store.WatchOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	var last int64
-	for i := range 50 {
-		last = put(t, s, "k", fmt.Sprint(i))
-		if err := s.Compact(t.Context(), last); err != nil {
-			t.Fatal(err)
-		}
-	}
-	next, at := 0, int64(0)
-	for at < last {
-		b, err := w.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, ev := range b.Events {
-			if got := string(ev.KV.Value); got != fmt.Sprint(next) {
-				t.Fatalf("an event of %s, want %d", got, next)
-			}
-			next++
-		}
-		at = b.Revision
-	}
-	if next != 50 {
-		t.Fatalf("%d events, want 50", next)
-	}
-	if _, err := s.Watch(t.Context(), store.WatchOptions{After: last - 1}); !errors.Is(err, store.ErrCompacted) {
-		t.Errorf("a new watch from before the compaction: %v", err)
-	}
+	storetest.CompactionLeavesWatchersTheirTurn(t, open(t, Options{}))
 }
 
 // A watcher that waits while only others' keys change is not cut off by trimming.

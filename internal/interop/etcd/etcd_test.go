@@ -261,23 +261,7 @@ func TestAuthentication(t *testing.T) {
 	}
 	defer admin.Close()
 	ctx := t.Context()
-	for _, step := range []func() error{
-		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
-		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := admin.RoleAdd(ctx, "app"); return err },
-		func() error {
-			_, err := admin.RoleGrantPermission(ctx, "app", "/app/", "/app0", clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		},
-		func() error { _, err := admin.UserAdd(ctx, "app", "word"); return err },
-		func() error { _, err := admin.UserGrantRole(ctx, "app", "app"); return err },
-		func() error { _, err := admin.AuthEnable(ctx); return err },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	stock.SecureEtcd(t, admin)
 	if s, err := etcdstore.New(ctx, []string{endpoint}, etcdstore.Options{Username: "app", Password: "wrong", DialTimeout: 3 * time.Second}); err == nil {
 		s.Close()
 		t.Error("a wrong password is accepted")

@@ -53,24 +53,7 @@ func securedEtcd(t *testing.T) (store string, secured []string) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	ctx := t.Context()
-	for _, step := range []func() error{
-		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
-		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := admin.RoleAdd(ctx, "app"); return err },
-		func() error {
-			_, err := admin.RoleGrantPermission(ctx, "app", "/app/", "/app0", clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		},
-		func() error { _, err := admin.UserAdd(ctx, "app", "word"); return err },
-		func() error { _, err := admin.UserGrantRole(ctx, "app", "app"); return err },
-		func() error { _, err := admin.AuthEnable(ctx); return err },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	stock.SecureEtcd(t, admin)
 	// A certificate that is nobody's name among the users; the password has to say who it is.
 	nobody, err := authority.Client("nobody")
 	if err != nil {

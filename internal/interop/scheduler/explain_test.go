@@ -1,8 +1,6 @@
 package scheduler
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/keelson/keelson/apiserver"
 	"github.com/keelson/keelson/internal/interop/stock"
-	"github.com/keelson/keelson/store/memstore"
 )
 
 const readerUser = "reader"
@@ -37,27 +34,7 @@ func TestExplain(t *testing.T) {
 		explains(t, binary, kubeconfig, s.Config)
 	})
 	t.Run("keelson", func(t *testing.T) {
-		st, err := memstore.New(memstore.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = st.Close() }()
-		srv, err := apiserver.New(st, apiserver.Options{Listen: []string{"127.0.0.1:0"}, DisableAdmission: []string{"ServiceAccount"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- srv.Run(ctx) }()
-		defer func() {
-			cancel()
-			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-		}()
-		if err := srv.WaitReady(ctx); err != nil {
-			t.Fatal(err)
-		}
+		srv := keelson(t)
 		text, err := srv.Kubeconfig(&user.DefaultInfo{Name: readerUser})
 		if err != nil {
 			t.Fatal(err)

@@ -54,27 +54,7 @@ func TestOnKubeAPIServer(t *testing.T) {
 
 // TestKubeScheduler runs an unmodified kube-scheduler, as it is by default, against Keelson's API server.
 func TestKubeScheduler(t *testing.T) {
-	st, err := memstore.New(memstore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = st.Close() }()
-	srv, err := apiserver.New(st, apiserver.Options{Listen: []string{"127.0.0.1:0"}, DisableAdmission: []string{"ServiceAccount"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	}()
-	if err := srv.WaitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
+	srv := keelson(t)
 	p := stock.Scheduler(t, stock.SchedulerOptions{Config: config(t, srv, &user.DefaultInfo{Name: schedulerUser})})
 	k := newCluster(t, config(t, srv, apiserver.Admin))
 	k.allocates()
@@ -85,6 +65,33 @@ func TestKubeScheduler(t *testing.T) {
 			t.Errorf("kube-scheduler's log has %q:\n%s", missing, p.Log())
 		}
 	}
+}
+
+// keelson serves Keelson's API from memory until the test ends.
+func keelson(t *testing.T) *apiserver.Server {
+	t.Helper()
+	st, err := memstore.New(memstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	srv, err := apiserver.New(st, apiserver.Options{Listen: []string{"127.0.0.1:0"}, DisableAdmission: []string{"ServiceAccount"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	if err := srv.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return srv
 }
 
 // config reaches the server by its socket.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/client-go/rest"
 )
 
@@ -59,4 +60,27 @@ func startMember(t testing.TB, opts EtcdOptions, name, url string, args []string
 		}
 	}
 	return &Etcd{Process: start(t, EtcdServer, opts.Dir, append(args, opts.Args...), url, answers(cfg, url+"/readyz")), Name: name, Dir: opts.Dir}
+}
+
+// SecureEtcd has an etcd ask for passwords: of root, which is "secret", and of app, which is "word" and may read and write what begins with /app/.
+func SecureEtcd(t *testing.T, admin *clientv3.Client) {
+	t.Helper()
+	ctx := t.Context()
+	for _, step := range []func() error{
+		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := admin.RoleAdd(ctx, "app"); return err },
+		func() error {
+			_, err := admin.RoleGrantPermission(ctx, "app", "/app/", "/app0", clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := admin.UserAdd(ctx, "app", "word"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "app", "app"); return err },
+		func() error { _, err := admin.AuthEnable(ctx); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
