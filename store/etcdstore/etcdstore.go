@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +53,7 @@ func New(ctx context.Context, endpoints []string, opts Options) (*Store, error) 
 		PermitWithoutStream: true, Logger: zap.NewNop(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("etcdstore: connect to %s: %w", strings.Join(endpoints, ", "), err)
+		return nil, unreachable(endpoints, opts, err)
 	}
 	s := &Store{opts: opts, client: client, done: make(chan struct{})}
 	s.compacted.Store(1)
@@ -65,7 +64,7 @@ func New(ctx context.Context, endpoints []string, opts Options) (*Store, error) 
 	key, end := s.bounds("", "")
 	if _, err := client.Get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly()); err != nil {
 		_ = client.Close()
-		return nil, fmt.Errorf("etcdstore: connect to %s: %w", strings.Join(endpoints, ", "), err)
+		return nil, unreachable(endpoints, opts, err)
 	}
 	return s, nil
 }

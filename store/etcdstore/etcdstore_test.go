@@ -2,10 +2,16 @@ package etcdstore_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,8 +121,21 @@ func TestLostConnection(t *testing.T) {
 	if _, err := s.Get(ctx, "a", 0); err == nil || errors.Is(err, store.ErrUnknownOutcome) {
 		t.Errorf("a read without a server: %v", err)
 	}
-	if _, err := etcdstore.New(t.Context(), []string{url}, etcdstore.Options{DialTimeout: 200 * time.Millisecond}); err == nil {
-		t.Error("New finds an etcd where there is none")
+	_, err := etcdstore.New(t.Context(), []string{url}, etcdstore.Options{DialTimeout: 200 * time.Millisecond})
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("New without a server: %v, want that the connection is refused", err)
+	}
+}
+
+// An error of New says what is wrong with a server's certificate.
+func TestUnknownAuthority(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	_, err := etcdstore.New(t.Context(), []string{server.URL}, etcdstore.Options{DialTimeout: 200 * time.Millisecond})
+	if unknown := (x509.UnknownAuthorityError{}); !errors.As(err, &unknown) {
+		t.Errorf("New with a server of unknown authority: %v, want that told", err)
 	}
 }
 
