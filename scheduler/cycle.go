@@ -39,7 +39,9 @@ type outcome struct {
 	// group are the outcomes of the pods of a group, and condition what is to be said of it.
 	group     []outcome
 	condition *groupCondition
-	next      time.Time // with nothing to do: when there may be; zero if only a change can bring it
+	// consultGroup is a group whose pods extenders are to be asked about, which keeps no others waiting.
+	consultGroup *groupConsultation
+	next         time.Time // with nothing to do: when there may be; zero if only a change can bring it
 }
 
 func (c *cycle) run() {
@@ -53,7 +55,7 @@ func (c *cycle) run() {
 		if !c.carryOut(&o) {
 			return
 		}
-		if o.bind != nil || o.report != nil || len(o.group) > 0 {
+		if o.bind != nil || o.report != nil || o.consultGroup != nil || len(o.group) > 0 {
 			continue
 		}
 		var timer <-chan time.Time
@@ -78,6 +80,9 @@ func (c *cycle) run() {
 func (c *cycle) carryOut(o *outcome) bool {
 	if o.preempt != nil {
 		c.wg.Go(func() { c.s.evict(c.ctx, o.preempt) })
+	}
+	if o.consultGroup != nil {
+		c.wg.Go(func() { c.s.consultGroup(c.ctx, o.consultGroup) })
 	}
 	if o.condition != nil {
 		c.wg.Go(func() { c.s.writeCondition(c.ctx, o.condition) })
@@ -144,6 +149,10 @@ func (s *Scheduler) step() (o outcome) {
 	now := s.opts.Clock.Now()
 	for _, uid := range s.activations.take() {
 		s.queue.force(uid, now)
+	}
+	if len(s.heard) > 0 {
+		o, s.heard = s.heard[0], s.heard[1:]
+		return o
 	}
 	done, next := s.permits.take(now)
 	if done != nil {
@@ -290,10 +299,13 @@ func (s *Scheduler) abandoned(p *placed) {
 	}
 }
 
-// gate keeps pods from being tried while their victims are being removed, and those that plugins keep.
+// gate keeps pods from being tried while their victims are being removed or extenders are asked about their group, and those that plugins keep.
 func (s *Scheduler) gate(pod *Pod) string {
 	if s.preempting[pod.key()] {
 		return preemptionGate
+	}
+	if len(s.consulting) > 0 && s.consulting[s.engine.groupOf(pod).Name] {
+		return s.engine.profileOf(pod).group.name
 	}
 	return s.engine.gate(pod)
 }

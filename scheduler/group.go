@@ -150,7 +150,7 @@ func (e *Engine) gateGroup(prof *profile, pod *Pod) *Rejection {
 // least min of them fit; else nothing is changed. The decisions are in the order of the pods.
 func (e *Engine) ScheduleGroup(pods []*Pod, min int) ([]Decision, bool) {
 	defer e.awaitAll(pods)()
-	ds, ok, _ := e.scheduleGroup(pods, min, 0)
+	ds, ok, _ := e.scheduleGroup(pods, min, 0, nil)
 	return ds, ok
 }
 
@@ -170,15 +170,24 @@ func (e *Engine) awaitAll(pods []*Pod) (done func()) {
 	}
 }
 
-// scheduleGroup is ScheduleGroup for pods of which others have places already, which count. The message says why there is no place for the group.
-func (e *Engine) scheduleGroup(pods []*Pod, min, placed int) (ds []Decision, ok bool, message string) {
+// scheduleGroup is ScheduleGroup for pods of which others have places already, which count. The message says why there is no place for the group. With a
+// hearing that has to go on first nothing is decided.
+func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (ds []Decision, ok bool, message string) {
 	ds = make([]Decision, 0, len(pods))
+	nominated := make([]string, len(pods))
+	for i, p := range pods {
+		nominated[i] = e.Nominated(p.key())
+	}
 	remaining := len(pods)
 	for _, p := range pods {
 		if remaining+placed < min {
 			break
 		}
-		d := e.Decide(p)
+		d := h.decide(e, p)
+		if h.open() {
+			e.unscheduleGroup(pods, ds, nominated)
+			return nil, false, ""
+		}
 		if d.Fits() {
 			e.Assign(p, d.Node)
 			if err := e.Reserve(p, d.Node); err != nil {
@@ -195,7 +204,7 @@ func (e *Engine) scheduleGroup(pods []*Pod, min, placed int) (ds []Decision, ok 
 		return ds, true, ""
 	}
 	message = fmt.Sprintf("minCount (%d) cannot be satisfied: %d scheduled, %d remaining", min, placed, remaining)
-	e.unscheduleGroup(pods, ds)
+	e.unscheduleGroup(pods, ds, nominated)
 	for i := range pods {
 		if i == len(ds) {
 			ds = append(ds, Decision{Nodes: e.count})
@@ -211,11 +220,16 @@ func (e *Engine) scheduleGroup(pods []*Pod, min, placed int) (ds []Decision, ok 
 }
 
 // unscheduleGroup takes back what scheduleGroup did, the last first.
-func (e *Engine) unscheduleGroup(pods []*Pod, ds []Decision) {
+func (e *Engine) unscheduleGroup(pods []*Pod, ds []Decision, nominated []string) {
 	for i := len(ds) - 1; i >= 0; i-- {
 		if ds[i].Fits() {
 			e.Unreserve(pods[i], ds[i].Node)
 			e.Remove(pods[i].key())
+		}
+	}
+	for i, node := range nominated {
+		if e.Nominated(pods[i].key()) != node {
+			e.Nominate(pods[i], node)
 		}
 	}
 }

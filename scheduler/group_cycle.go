@@ -36,21 +36,18 @@ func (s *Scheduler) stepGroup(popped *waiting, g Group, now time.Time) (o outcom
 		pods[i] = w.pod
 		placing[i] = &placed{w: w, pod: w.pod, prof: s.engine.profileOf(w.pod), began: now, changes: s.changes}
 	}
-	why := s.engine.mismatch(g, pods)
+	if why := s.engine.mismatch(g, pods); why != "" {
+		return s.failGroup(popped.pod, placing, nil, errors.New(why))
+	}
 	if slices.ContainsFunc(pods, s.outside.concerns) {
-		why = "extenders are not asked about the pods of a group"
+		s.consulting[g.Name] = true
+		return outcome{consultGroup: newGroupConsultation(s.outside, g.Name, placing)}
 	}
-	if why != "" {
-		for _, p := range placing {
-			o.group = append(o.group, outcome{report: s.giveBack(p, errors.New(why))})
-		}
-		o.condition = s.groupCondition(popped.pod, metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonSchedulerError, why)
-		return o
-	}
-	ds, ok, message := s.engine.scheduleGroup(pods, g.Min, len(members.placed))
+	ds, ok, message := s.engine.scheduleGroup(pods, g.Min, len(members.placed), nil)
 	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
 	if !ok {
-		return s.unfitGroup(popped, placing, ds, g, message)
+		found, said := s.engine.PreemptGroup(pods, g.Min)
+		return s.unfitGroup(placing, ds, message, found, said)
 	}
 	for i, p := range placing {
 		if d := &ds[i]; d.Fits() {
@@ -64,15 +61,27 @@ func (s *Scheduler) stepGroup(popped *waiting, g Group, now time.Time) (o outcom
 	return o
 }
 
-// unfitGroup puts a group's pods aside, and makes room for them if that is possible.
-func (s *Scheduler) unfitGroup(popped *waiting, placing []*placed, ds []Decision, g Group, message string) (o outcome) {
+// failGroup puts a group's pods back, for what went wrong isn't that there was no room. Where it went wrong with one of them, that has a message of its own.
+func (s *Scheduler) failGroup(pod *Pod, placing []*placed, failed map[*Pod]error, err error) (o outcome) {
+	for _, p := range placing {
+		why := err
+		if own := failed[p.pod]; own != nil {
+			why = own
+		}
+		o.group = append(o.group, outcome{report: s.giveBack(p, why)})
+	}
+	o.condition = s.groupCondition(pod, metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonSchedulerError, err.Error())
+	return o
+}
+
+// unfitGroup puts a group's pods aside, and makes the room for them that was found, if any.
+func (s *Scheduler) unfitGroup(placing []*placed, ds []Decision, message string, found *GroupPreemption, said string) (o outcome) {
 	now := s.opts.Clock.Now()
 	pods := make([]*Pod, len(placing))
 	for i, p := range placing {
 		pods[i] = p.pod
 	}
 	s.metrics.preemptions.Inc()
-	found, said := s.engine.PreemptGroup(pods, g.Min)
 	if found != nil {
 		s.metrics.victims.Observe(float64(len(found.Victims)))
 		o.preempt = s.makeGroupRoom(pods, found)
@@ -90,7 +99,7 @@ func (s *Scheduler) unfitGroup(popped *waiting, placing []*placed, ds []Decision
 		s.queue.fail(p.w, d.Plugins, now)
 		o.group = append(o.group, outcome{report: r})
 	}
-	o.condition = s.groupCondition(popped.pod, metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable, message)
+	o.condition = s.groupCondition(pods[0], metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable, message)
 	return o
 }
 

@@ -24,6 +24,11 @@ type GroupPreemption struct {
 // group, and then spares as many of them as it can, those first that no PodDisruptionBudget lets go, then the more important ones. It changes
 // nothing. The result is nil if there is no such room, or nobody may be preempted; the message says so, or what was found.
 func (e *Engine) PreemptGroup(pods []*Pod, min int) (*GroupPreemption, string) {
+	return e.preemptGroup(pods, min, nil)
+}
+
+// preemptGroup is PreemptGroup; with a hearing that has to go on first it finds nothing.
+func (e *Engine) preemptGroup(pods []*Pod, min int, h *hearing) (*GroupPreemption, string) {
 	prof := e.profileOf(pods[0])
 	if prof == nil || len(prof.at(AtPostFilter)) == 0 {
 		return nil, ""
@@ -50,7 +55,7 @@ func (e *Engine) PreemptGroup(pods []*Pod, min int) (*GroupPreemption, string) {
 		placed = len(m.placed)
 	}
 	var ok bool
-	if t.ds, ok, _ = e.scheduleGroup(pods, min, placed); !ok {
+	if t.ds, ok, _ = e.scheduleGroup(pods, min, placed, h); !ok {
 		t.ds = nil
 		return nil, "preemption: Preemption is not helpful for scheduling"
 	}
@@ -149,7 +154,7 @@ func (t *groupTrial) begin(units []unit) {
 
 // end leaves everything as it was.
 func (t *groupTrial) end() {
-	t.e.unscheduleGroup(t.pods, t.ds)
+	t.e.unscheduleGroup(t.pods, t.ds, nil)
 	for _, u := range t.gone {
 		t.restore(u)
 	}

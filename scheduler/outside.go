@@ -15,8 +15,8 @@ import (
 // extenders' voices. It is guarded by the Scheduler's lock, as the engine is.
 type outside struct {
 	extenders []Extender
-	// consulted is the pod in question; nil: the plugin has nothing to say.
-	consulted *consultation
+	// consulted are the pods in question. Of others the plugin has nothing to say.
+	consulted map[*Pod]*consultation
 }
 
 // consultation is what is known of one pod in one attempt.
@@ -52,6 +52,37 @@ func newOutside(extenders []Extender) (*outside, error) {
 	return &outside{extenders: ordered}, nil
 }
 
+// consultation begins one about a pod; nil if no extender is to be asked.
+func (o *outside) consultation(pod *Pod) *consultation {
+	c := &consultation{pod: pod, asked: map[string]bool{}, rejected: map[string]*Rejection{}, scores: map[string]int64{}}
+	for _, x := range o.extenders {
+		if x.Interested(pod.Object) {
+			c.extenders = append(c.extenders, x)
+		}
+	}
+	if len(c.extenders) == 0 {
+		return nil
+	}
+	return c
+}
+
+// decide decides by what the extenders have said so far. Where there are feasible nodes that they have said nothing of, it returns those.
+func (c *consultation) decide(e *Engine) (d Decision, unknown []*corev1.Node) {
+	c.feasible = nil
+	if d = e.Decide(c.pod); !d.Fits() {
+		return d, nil
+	}
+	if c.feasible == nil { // it is where it was nominated
+		c.feasible = []*corev1.Node{e.Node(d.Node).Object}
+	}
+	for _, n := range c.feasible {
+		if !c.asked[n.Name] {
+			unknown = append(unknown, n)
+		}
+	}
+	return d, unknown
+}
+
 // in adds the plugin to profiles.
 func (o *outside) in(profiles []NamedProfile) []NamedProfile {
 	if len(o.extenders) == 0 {
@@ -69,8 +100,8 @@ func (o *outside) Name() string { return "Extender" }
 
 // Prepare implements ClusterPlugin.
 func (o *outside) Prepare(pod *Pod, _ *View) (j Judgement, _ *Rejection) {
-	c := o.consulted
-	if c == nil || c.pod != pod {
+	c := o.consulted[pod]
+	if c == nil {
 		return j, nil
 	}
 	j.Filter = func(n *Node) *Rejection {
@@ -128,12 +159,7 @@ func (o *outside) bind(ctx context.Context, p *placed) (handled bool, err error)
 
 // consult decides for a pod that extenders are to be asked about. The lock is held while the engine decides, not while they are asked.
 func (s *Scheduler) consult(ctx context.Context, p *placed) outcome {
-	c := &consultation{pod: p.pod, asked: map[string]bool{}, rejected: map[string]*Rejection{}, scores: map[string]int64{}}
-	for _, x := range s.outside.extenders {
-		if x.Interested(p.pod.Object) {
-			c.extenders = append(c.extenders, x)
-		}
-	}
+	c := s.outside.consultation(p.pod)
 	for round := 0; ; round++ {
 		c.closed = round == maxRounds
 		o, nodes := s.hear(ctx, p, c)
@@ -147,33 +173,24 @@ func (s *Scheduler) consult(ctx context.Context, p *placed) outcome {
 }
 
 // hear decides by what the extenders have said so far. If there are feasible nodes that they have said nothing of, it returns those.
-func (s *Scheduler) hear(ctx context.Context, p *placed, c *consultation) (o outcome, unknown []*corev1.Node) {
+func (s *Scheduler) hear(ctx context.Context, p *placed, c *consultation) (o outcome, _ []*corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.queue.pods[p.pod.key()] != p.w {
 		return outcome{report: &report{}}, nil // it is gone
 	}
 	now := s.opts.Clock.Now()
-	c.feasible = nil
-	s.outside.consulted = c
-	d := s.engine.Decide(p.pod)
+	s.outside.consulted = map[*Pod]*consultation{p.pod: c}
+	d, unknown := c.decide(s.engine)
 	s.outside.consulted = nil
 	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
+	if len(unknown) > 0 {
+		return o, unknown
+	}
 	if d.Fits() {
-		if c.feasible == nil { // it is where it was nominated
-			c.feasible = []*corev1.Node{s.engine.Node(d.Node).Object}
-		}
-		for _, n := range c.feasible {
-			if !c.asked[n.Name] {
-				unknown = append(unknown, n)
-			}
-		}
-		if len(unknown) > 0 {
-			return o, unknown
-		}
 		return s.place(p, d.Node), nil
 	}
-	e, err := s.agreed(ctx, p.pod, &d, c)
+	e, err := s.agreed(ctx, p.pod, &d, c.extenders)
 	if err != nil {
 		return outcome{report: s.giveBack(p, err)}, nil
 	}
@@ -184,7 +201,7 @@ func (s *Scheduler) hear(ctx context.Context, p *placed, c *consultation) (o out
 }
 
 // agreed is a preemption that the extenders agree with. The lock is given up while they are asked.
-func (s *Scheduler) agreed(ctx context.Context, pod *Pod, d *Decision, c *consultation) (*Preemption, error) {
+func (s *Scheduler) agreed(ctx context.Context, pod *Pod, d *Decision, extenders []Extender) (*Preemption, error) {
 	for {
 		e := s.engine.Preempt(pod, d)
 		if e == nil || e.Node == "" {
@@ -192,7 +209,7 @@ func (s *Scheduler) agreed(ctx context.Context, pod *Pod, d *Decision, c *consul
 		}
 		node := e.Node
 		s.mu.Unlock()
-		e, err := preempt(ctx, pod, e, c.extenders)
+		e, err := preempt(ctx, pod, e, extenders)
 		s.mu.Lock()
 		if err != nil || e != nil {
 			return e, err

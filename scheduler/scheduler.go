@@ -63,6 +63,9 @@ type Scheduler struct {
 	activations *activations
 	// outside speaks for the extenders in the engine.
 	outside *outside
+	// consulting are the groups that extenders are being asked about; heard is what came of others, for the loop to carry out.
+	consulting map[string]bool
+	heard      []outcome
 	// preempting are the pods whose victims are being removed; changes counts what happened in the cluster.
 	preempting map[types.UID]bool
 	changes    uint64
@@ -108,7 +111,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 	s := &Scheduler{
 		outside: outside,
 		client:  c, cache: cc, opts: opts, engine: engine, queue: newQueue(), wake: make(chan struct{}, 1),
-		preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
+		consulting: map[string]bool{}, preempting: map[types.UID]bool{}, recorders: map[string]record.EventRecorder{},
 	}
 	s.permits = newPermits(s.kick)
 	s.activations = &activations{kick: s.kick}

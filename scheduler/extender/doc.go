@@ -6,7 +6,8 @@
 //	s, err := scheduler.New(client, cache, scheduler.Options{Profile: plugins.Default(), Extenders: []scheduler.Extender{x}})
 //
 // A scheduler asks outside its engine, between two steps: the nodes that all plugins find feasible go out, the verdicts come in. While it waits
-// no other pod is decided, as in kube-scheduler, so a slow extender makes a slow scheduler.
+// for a verdict on a pod no other is decided, as in kube-scheduler, so a slow extender makes a slow scheduler. Of a pod group it is asked beside the others.
+// The pods of a group are asked about in their order, each as if those before it were on their nodes.
 //
 // Only the names of the nodes that come back from filter count: changes an extender makes to the objects do not.
 package extender
