@@ -1,19 +1,15 @@
 package clusterroleaggregation
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/keelson/keelson/apiserver/auth/rbac/aggregation"
 	"github.com/keelson/keelson/controller"
 	"github.com/keelson/keelson/controller/internal/view"
 )
@@ -76,31 +72,14 @@ func (c *Controller) Reconcile(ctx context.Context, req controller.Request) (con
 	if err != nil {
 		return controller.Result{}, err
 	}
-	slices.SortFunc(all, func(a, b *rbacv1.ClusterRole) int { return cmp.Compare(a.Name, b.Name) })
-	var rules []rbacv1.PolicyRule
-	for i := range role.AggregationRule.ClusterRoleSelectors {
-		s, err := metav1.LabelSelectorAsSelector(&role.AggregationRule.ClusterRoleSelectors[i])
-		if err != nil {
-			return controller.Result{}, reconcile.TerminalError(fmt.Errorf("clusterRoleSelectors[%d]: %w", i, err))
-		}
-		for _, r := range all {
-			if r.Name == role.Name || !s.Matches(labels.Set(r.Labels)) {
-				continue
-			}
-			for _, rule := range r.Rules {
-				if !slices.ContainsFunc(rules, func(have rbacv1.PolicyRule) bool { return equality.Semantic.DeepEqual(have, rule) }) {
-					rules = append(rules, rule)
-				}
-			}
-		}
+	rules, err := aggregation.Rules(role, all)
+	if err != nil {
+		return controller.Result{}, reconcile.TerminalError(err)
 	}
 	if equality.Semantic.DeepEqual(rules, role.Rules) {
 		return controller.Result{}, nil
 	}
 	out := role.DeepCopy()
-	out.Rules = nil
-	for _, r := range rules {
-		out.Rules = append(out.Rules, *r.DeepCopy())
-	}
+	out.Rules = rules
 	return controller.Result{}, client.IgnoreNotFound(c.client.Update(ctx, out))
 }

@@ -1,10 +1,11 @@
 package aggregation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -23,10 +24,14 @@ func All(ctx context.Context, c client.Client) error {
 		if err := c.List(ctx, &roles); err != nil {
 			return fmt.Errorf("aggregation: listing cluster roles: %w", err)
 		}
+		all := make([]*rbacv1.ClusterRole, len(roles.Items))
+		for i := range roles.Items {
+			all[i] = &roles.Items[i]
+		}
 		changed := false
 		var errs []error
-		for i := range roles.Items {
-			did, err := aggregate(ctx, c, &roles.Items[i], roles.Items)
+		for _, role := range all {
+			did, err := aggregate(ctx, c, role, all)
 			// In a conflict somebody else aggregates; the next round sees what has become of it.
 			changed = changed || did || apierrors.IsConflict(err)
 			if apierrors.IsConflict(err) {
@@ -43,11 +48,11 @@ func All(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) (changed bool, err error) {
+func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, all []*rbacv1.ClusterRole) (changed bool, err error) {
 	if role.AggregationRule == nil {
 		return false, nil
 	}
-	rules, err := aggregatedRules(role, all)
+	rules, err := Rules(role, all)
 	if err != nil {
 		return false, fmt.Errorf("aggregation: cluster role %s: %w", role.Name, err)
 	}
@@ -62,38 +67,28 @@ func aggregate(ctx context.Context, c client.Client, role *rbacv1.ClusterRole, a
 	return true, nil
 }
 
-// aggregatedRules are the rules of the roles selected, without repetition, in the order of the selectors and then of names.
-func aggregatedRules(role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) ([]rbacv1.PolicyRule, error) {
-	byName := make([]*rbacv1.ClusterRole, len(all))
-	for i := range all {
-		byName[i] = &all[i]
-	}
-	sort.Slice(byName, func(i, j int) bool { return byName[i].Name < byName[j].Name })
-	rules := []rbacv1.PolicyRule{}
+// Rules are the rules of the roles of all that role selects, copies without repetition, in the order of the selectors and then of
+// names. The error is of a selector that cannot be read, and says which.
+func Rules(role *rbacv1.ClusterRole, all []*rbacv1.ClusterRole) ([]rbacv1.PolicyRule, error) {
+	byName := slices.Clone(all)
+	slices.SortFunc(byName, func(a, b *rbacv1.ClusterRole) int { return cmp.Compare(a.Name, b.Name) })
+	var rules []rbacv1.PolicyRule
 	for i := range role.AggregationRule.ClusterRoleSelectors {
 		selector, err := metav1.LabelSelectorAsSelector(&role.AggregationRule.ClusterRoleSelectors[i])
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("clusterRoleSelectors[%d]: %w", i, err)
 		}
 		for _, other := range byName {
 			if other.Name == role.Name || !selector.Matches(labels.Set(other.Labels)) {
 				continue
 			}
-			for _, r := range other.Rules {
-				if !containsRule(rules, r) {
-					rules = append(rules, r)
+			for _, rule := range other.Rules {
+				same := func(have rbacv1.PolicyRule) bool { return apiequality.Semantic.DeepEqual(have, rule) }
+				if !slices.ContainsFunc(rules, same) {
+					rules = append(rules, *rule.DeepCopy())
 				}
 			}
 		}
 	}
 	return rules, nil
-}
-
-func containsRule(rules []rbacv1.PolicyRule, rule rbacv1.PolicyRule) bool {
-	for _, r := range rules {
-		if apiequality.Semantic.DeepEqual(r, rule) {
-			return true
-		}
-	}
-	return false
 }
