@@ -138,6 +138,16 @@ func (v *View) VolumeUsed(volume CSIVolume, index int) bool {
 	return u != nil && u.pods > 0
 }
 
+// VolumeNodes are the nodes with pods that use the volume, in no order.
+func (v *View) VolumeNodes(volume CSIVolume) (nodes []*Node) {
+	for slot, u := range v.attached.presence[volume] {
+		if u.pods > 0 && v.nodes[slot] != nil {
+			nodes = append(nodes, v.nodes[slot])
+		}
+	}
+	return nodes
+}
+
 // VolumeUsedAnywhere reports whether a pod on any node uses the volume, or it is attached to one.
 func (v *View) VolumeUsedAnywhere(volume CSIVolume) bool { return len(v.attached.presence[volume]) > 0 }
 

@@ -75,8 +75,8 @@ func reportCPU(b *testing.B) func() {
 	return func() { b.ReportMetric(float64((cpuTime(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op") }
 }
 
-func benchEngine(b *testing.B, nodes int) *scheduler.Engine {
-	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
+func benchEngine(b *testing.B, nodes int, more ...scheduler.Weighted) *scheduler.Engine {
+	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: append(plugins.Default(), more...)})
 	if err != nil {
 		b.Fatal(err)
 	}

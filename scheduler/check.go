@@ -59,7 +59,7 @@ func (e *Engine) checkOnce(prof *profile, pod *Pod, n *Node, counts func(judged)
 		if scattered {
 			return prof.first(pod, n, js, x)
 		}
-		if r := refusal(js, &Place{Nodes: 1, x: x, slot: int32(n.slot)}); r != nil {
+		if r := refusal(js, &Place{Nodes: 1, x: x, slot: int32(n.slot)}, (*DomainJudgement).judge); r != nil {
 			return r
 		}
 	}
@@ -93,7 +93,7 @@ func (p *profile) first(pod *Pod, n *Node, js []judged, x *index) *Rejection {
 		js = js[1:]
 		if d := j[0].Domains; d != nil {
 			if d.Filter != nil {
-				if r := d.Filter(&place); r != nil {
+				if r := d.judge(&place); r != nil {
 					return r.by(s)
 				}
 			}

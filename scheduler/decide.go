@@ -117,7 +117,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	} else {
 		for id := range x.classes {
 			if c := &x.classes[id]; c.nodes > 0 {
-				b.places, b.ids = append(b.places, Place{Nodes: c.nodes, x: x, slot: c.best().slots[0]}), append(b.ids, int32(id))
+				b.add(x, int32(id), nil)
 			}
 		}
 	}
@@ -231,7 +231,7 @@ func (d Decision) rejected(r *Rejection) Decision {
 type ballot struct {
 	places []Place
 	ids    []int32
-	// nodes are those of each place, where not all of the class are feasible or each has a score of its own.
+	// nodes are those of each place; nil for all of the class.
 	nodes     [][]int32
 	slots     []int32
 	refused   []*Rejection         // by class
@@ -275,9 +275,26 @@ func (p *profile) asksEach(js []judged) bool {
 	return p.uncachedFilter || slices.ContainsFunc(js, func(j judged) bool { return j.Filter != nil })
 }
 
+// add notes a feasible place: a class, or some of its nodes.
+func (b *ballot) add(x *index, id int32, slots []int32) {
+	c := &x.classes[id]
+	p := Place{Nodes: c.nodes, x: x, slot: c.best().slots[0]}
+	if slots != nil {
+		p.Nodes, p.slot = len(slots), slots[0]
+	}
+	b.places, b.ids, b.nodes = append(b.places, p), append(b.ids, id), append(b.nodes, slots)
+}
+
 // narrow finds the feasible places where plugins are to be asked that aren't cached.
 func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 	b := &e.ballot
+	only, confined := onlyOn(js)
+	for _, n := range only {
+		e.admit(prof, pod, x, js, n)
+	}
+	if confined && len(b.places) > 0 {
+		return
+	}
 	each := prof.asksEach(js) || len(b.overrides) > 0
 	for id := range x.classes {
 		c := &x.classes[id]
@@ -285,29 +302,71 @@ func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 			continue
 		}
 		p := Place{Nodes: c.nodes, x: x, slot: c.best().slots[0]}
-		if b.refused[id] = refusal(js, &p); b.refused[id] != nil {
+		if b.refused[id] = refusal(js, &p, (*DomainJudgement).judgeAll); b.refused[id] != nil || confined {
 			continue
 		}
-		if each {
-			from := len(b.slots)
-			for i := range c.buckets {
-				for _, slot := range c.buckets[i].slots {
-					if b.overrides[slot] == nil && e.uncached(prof, pod, e.nodes[slot], js) == nil {
-						b.slots = append(b.slots, slot)
-					}
+		if !each {
+			b.add(x, int32(id), nil)
+			continue
+		}
+		from := len(b.slots)
+		for i := range c.buckets {
+			for _, slot := range c.buckets[i].slots {
+				if b.overrides[slot] == nil && e.uncached(prof, pod, e.nodes[slot], js) == nil {
+					b.slots = append(b.slots, slot)
 				}
 			}
-			if p.Nodes = len(b.slots) - from; p.Nodes == 0 {
-				continue
-			}
-			b.nodes = append(b.nodes, b.slots[from:len(b.slots):len(b.slots)])
 		}
-		b.places, b.ids = append(b.places, p), append(b.ids, int32(id))
+		if len(b.slots) > from {
+			b.add(x, int32(id), b.slots[from:len(b.slots):len(b.slots)])
+		}
+	}
+	if confined {
+		return
+	}
+	for _, n := range exempt(js) {
+		if id := x.class[n.slot]; id >= 0 && b.refused[id] != nil {
+			e.admit(prof, pod, x, js, n)
+		}
 	}
 }
 
+// admit adds a node alone, if all plugins accept it.
+func (e *Engine) admit(prof *profile, pod *Pod, x *index, js []judged, n *Node) {
+	b, slot := &e.ballot, int32(n.slot)
+	if id := x.class[slot]; id >= 0 && b.overrides[slot] == nil &&
+		refusal(js, &Place{Nodes: 1, x: x, slot: slot}, (*DomainJudgement).judge) == nil && e.uncached(prof, pod, n, js) == nil {
+		b.slots = append(b.slots, slot)
+		b.add(x, id, b.slots[len(b.slots)-1:len(b.slots):len(b.slots)])
+	}
+}
+
+// onlyOn returns the nodes to which the judgements confine a pod; ok is false if they don't.
+func onlyOn(js []judged) (nodes []*Node, ok bool) {
+	for i := range js {
+		if only := js[i].Only; only != nil && (!ok || len(only) < len(nodes)) {
+			nodes, ok = only, true
+		}
+	}
+	return nodes, ok
+}
+
+// exempt returns the nodes, each once, that may be feasible though their class isn't.
+func exempt(js []judged) (nodes []*Node) {
+	for i := range js {
+		if d := js[i].Domains; d != nil {
+			for _, n := range d.Exempt {
+				if !slices.Contains(nodes, n) {
+					nodes = append(nodes, n)
+				}
+			}
+		}
+	}
+	return nodes
+}
+
 // refusal asks the DomainJudgements about a place.
-func refusal(js []judged, p *Place) *Rejection {
+func refusal(js []judged, p *Place, judge func(*DomainJudgement, *Place) *Rejection) *Rejection {
 	off := 0
 	for i := range js {
 		d := js[i].Domains
@@ -316,7 +375,7 @@ func refusal(js []judged, p *Place) *Rejection {
 		}
 		if d.Filter != nil {
 			p.off = off
-			if r := d.Filter(p); r != nil {
+			if r := judge(d, p); r != nil {
 				if r.Plugin == "" {
 					r.Plugin = js[i].p.name
 				}
@@ -389,7 +448,7 @@ func (e *Engine) elect(prof *profile, pod *Pod, x *index, js []judged) (slot int
 		}
 	}
 	for k, id := range b.ids {
-		if len(b.nodes) == 0 {
+		if b.nodes[k] == nil {
 			top := x.classes[id].best()
 			best(b.totals[k]+top.score, top.slots)
 			continue
@@ -437,7 +496,7 @@ func (e *Engine) electEach(prof *profile, pod *Pod, x *index, js []judged) (slot
 		slots, sums, b.list = append(slots, s), append(sums, b.totals[k]+x.score[s]), append(b.list, e.nodes[s])
 	}
 	for k, id := range b.ids {
-		if len(b.nodes) > 0 {
+		if b.nodes[k] != nil {
 			for _, s := range b.nodes[k] {
 				take(k, s)
 			}

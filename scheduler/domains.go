@@ -1,5 +1,7 @@
 package scheduler
 
+import "slices"
+
 // DomainJudgement is a Judgement in terms of sums over topology domains. The engine keeps the sums up to date between decisions, and asks for
 // classes of nodes, not for each node: a decision's cost then grows with the number of domains and of different sums, not with that of nodes.
 type DomainJudgement struct {
@@ -8,6 +10,9 @@ type DomainJudgement struct {
 	Sums []DomainSum
 	// Filter returns nil if the nodes of the place can take the pod. It may be nil.
 	Filter func(p *Place) *Rejection
+	// Exempt are nodes that may take the pod though Filter rejects their places: then FilterExempt decides.
+	Exempt       []*Node
+	FilterExempt func(n *Node) *Rejection
 	// Scores sets the scores of all feasible places, each 0 to MaxScore. They are 0 when it is called. It may be nil.
 	Scores func(feasible []Place, scores []int64)
 }
@@ -32,6 +37,9 @@ type Place struct {
 	off  int   // of the judgement's first sum
 }
 
+// Node is one of the nodes. What the sums don't tell apart may be different with the others.
+func (p *Place) Node() *Node { return p.x.view.nodes[p.slot] }
+
 // Sum is the i-th sum for the place's domain, and whether it is in one. For a sum without key, ok says whether the nodes count.
 func (p *Place) Sum(i int) (sum int64, ok bool) {
 	d := &p.x.sums[p.off+i]
@@ -53,6 +61,21 @@ func (p *Place) Least(i int) (least int64, domains int) { return p.x.sums[p.off+
 
 // Any reports whether the i-th sum is other than 0 in any domain.
 func (p *Place) Any(i int) bool { return p.x.sums[p.off+i].nonzero > 0 }
+
+// judgeAll is Filter of all nodes of a place.
+func (d *DomainJudgement) judgeAll(p *Place) *Rejection { return d.Filter(p) }
+
+// judge is Filter of a single node.
+func (d *DomainJudgement) judge(p *Place) *Rejection {
+	r := d.Filter(p)
+	if r == nil || len(d.Exempt) == 0 {
+		return r
+	}
+	if n := p.Node(); slices.Contains(d.Exempt, n) {
+		return d.FilterExempt(n)
+	}
+	return r
+}
 
 // domainSum is the state of a DomainSum.
 type domainSum struct {
@@ -222,7 +245,7 @@ func (j Judgement) Plain(v *View) Judgement {
 	plain := Judgement{Filter: j.Filter, Scores: j.Scores}
 	if j.Domains.Filter != nil {
 		plain.Filter = func(n *Node) *Rejection {
-			if r := j.Domains.Filter(&Place{Nodes: 1, x: x, slot: int32(n.slot)}); r != nil || j.Filter == nil {
+			if r := j.Domains.judge(&Place{Nodes: 1, x: x, slot: int32(n.slot)}); r != nil || j.Filter == nil {
 				return r
 			}
 			return j.Filter(n)
@@ -250,7 +273,7 @@ func (j Judgement) Plain(v *View) Judgement {
 
 // newSums is an index of sums alone.
 func newSums(js []judged, v *View) *index {
-	x := &index{pos: -1}
+	x := &index{pos: -1, view: v}
 	eachSum(js, func(_ int, s *DomainSum) bool {
 		x.sums = append(x.sums, newDomainSum(s, v))
 		return true

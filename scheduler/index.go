@@ -10,6 +10,7 @@ import (
 type index struct {
 	pos     int
 	base    *answers
+	view    *View
 	sums    []domainSum
 	width   int     // features of a node: the raw scores to be normalized, then one for each sum
 	feats   []int64 // by slot, width each
@@ -58,8 +59,13 @@ func (e *Engine) indexFor(prof *profile, pod *Pod, a *answers, js []judged) *ind
 	return x
 }
 
+func (e *Engine) forgetSums() {
+	clear(e.indexes)
+	e.probe = probe{}
+}
+
 func newIndex(prof *profile, a *answers, js []judged, v *View) *index {
-	x := &index{pos: -1, base: a, ids: map[string]int32{}}
+	x := &index{pos: -1, base: a, view: v, ids: map[string]int32{}}
 	eachSum(js, func(_ int, s *DomainSum) bool {
 		x.sums = append(x.sums, newDomainSum(s, v))
 		return true

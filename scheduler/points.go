@@ -100,7 +100,7 @@ func (w without) Prepare(pod *Pod, view *View) (Judgement, *Rejection) {
 		d = *j.Domains
 	}
 	if w.except.Has(AtFilter) {
-		j.Filter, d.Filter = nil, nil
+		j.Filter, j.Only, d.Filter, d.Exempt = nil, nil, nil, nil
 	}
 	if w.except.Has(AtScore) {
 		j.Scores, d.Scores = nil, nil

@@ -22,12 +22,14 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 			d.Resolvable.n += nodes
 		}
 	}
-	each := prof.asksEach(js) || len(b.overrides) > 0
+	all := prof.asksEach(js) || len(b.overrides) > 0
+	apart := exempt(js)
 	for id := range x.classes {
 		c := &x.classes[id]
 		if c.nodes == 0 {
 			continue
 		}
+		each := all || slices.ContainsFunc(apart, func(n *Node) bool { return x.class[n.slot] == int32(id) })
 		if !each {
 			count(b.refused[id], c.nodes)
 			if b.refused[id].Unresolvable {
@@ -37,7 +39,7 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 		for i := range c.buckets {
 			for _, slot := range c.buckets[i].slots {
 				if each {
-					r := e.rejection(prof, pod, js, slot, b.refused[id])
+					r := e.rejection(prof, pod, x, js, slot, b.refused[id])
 					if count(r, 1); r.Unresolvable {
 						continue
 					}
@@ -50,9 +52,12 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 }
 
 // rejection says why a node is not feasible that the cached plugins accept, and whose class may be refused.
-func (e *Engine) rejection(prof *profile, pod *Pod, js []judged, slot int32, refused *Rejection) *Rejection {
+func (e *Engine) rejection(prof *profile, pod *Pod, x *index, js []judged, slot int32, refused *Rejection) *Rejection {
 	if r := e.ballot.overrides[slot]; r != nil {
 		return r
+	}
+	if slices.Contains(exempt(js), e.nodes[slot]) {
+		refused = refusal(js, &Place{Nodes: 1, x: x, slot: slot}, (*DomainJudgement).judge)
 	}
 	if refused == nil {
 		return e.uncached(prof, pod, e.nodes[slot], js)

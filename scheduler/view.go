@@ -24,6 +24,8 @@ type Judgement struct {
 	Filter func(node *Node) *Rejection
 	// Scores sets the scores of all feasible nodes, each 0 to MaxScore. They are 0 when it is called.
 	Scores func(feasible []*Node, scores []int64)
+	// Only, unless it is nil, has all nodes that Filter may accept: others aren't looked at, unless it is to be explained why no node fits.
+	Only []*Node
 	// Domains says the same of topology domains, which is much faster where there are many nodes.
 	Domains *DomainJudgement
 }
@@ -39,6 +41,7 @@ type View struct {
 	images     images
 	owners     owners
 	domains    map[string]*Domains
+	fine       map[string]bool // labels that aren't Coarse
 	counters   map[string]*counter
 	terms      [termKinds]map[string]*termCount
 	unused     int // terms that no pod has any more
@@ -63,6 +66,9 @@ type Domains struct {
 	Len int
 
 	ids map[string]int32
+	// head, next and prev link the nodes of each domain, once they have been asked for.
+	head, next, prev []int32
+	linked           bool
 }
 
 type counter struct {
@@ -81,7 +87,7 @@ type termCount struct {
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), images: images{nodes: map[string]int{}}, owners: newOwners(),
-		domains: map[string]*Domains{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
+		domains: map[string]*Domains{}, fine: map[string]bool{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
 	}
 	for k := range v.terms {
 		v.terms[k] = map[string]*termCount{}
@@ -143,21 +149,93 @@ func (d *Domains) set(key string, slot int, n *Node) {
 	for len(d.Of) <= slot {
 		d.Of = append(d.Of, -1)
 	}
-	d.Of[slot] = -1
-	if n == nil {
-		return
+	id := int32(-1)
+	if n != nil {
+		if value, ok := n.Object.Labels[key]; ok {
+			id = d.id(value)
+		}
 	}
-	value, ok := n.Object.Labels[key]
-	if !ok {
-		return
+	if d.linked && d.Of[slot] != id {
+		d.unlink(int32(slot))
+		d.Of[slot] = id
+		d.link(int32(slot))
 	}
+	d.Of[slot] = id
+}
+
+func (d *Domains) id(value string) int32 {
 	id, ok := d.ids[value]
 	if !ok {
 		id = int32(d.Len)
 		d.ids[value] = id
 		d.Len++
 	}
-	d.Of[slot] = id
+	return id
+}
+
+func (d *Domains) link(slot int32) {
+	for len(d.next) < len(d.Of) {
+		d.next, d.prev = append(d.next, -1), append(d.prev, -1)
+	}
+	for len(d.head) < d.Len {
+		d.head = append(d.head, -1)
+	}
+	id := d.Of[slot]
+	if id < 0 {
+		return
+	}
+	d.prev[slot], d.next[slot] = -1, d.head[id]
+	if h := d.head[id]; h >= 0 {
+		d.prev[h] = slot
+	}
+	d.head[id] = slot
+}
+
+func (d *Domains) unlink(slot int32) {
+	id := d.Of[slot]
+	if id < 0 {
+		return
+	}
+	if p := d.prev[slot]; p >= 0 {
+		d.next[p] = d.next[slot]
+	} else {
+		d.head[id] = d.next[slot]
+	}
+	if n := d.next[slot]; n >= 0 {
+		d.prev[n] = d.prev[slot]
+	}
+}
+
+// NodesWith are the nodes whose label of that key has the value, in no order. It takes time in proportion to how many they are.
+func (v *View) NodesWith(key, value string) (nodes []*Node) {
+	d := v.Domains(key)
+	if !d.linked {
+		d.linked = true
+		for slot := range d.Of {
+			d.link(int32(slot))
+		}
+	}
+	id, ok := d.ID(value)
+	if !ok {
+		return nil
+	}
+	for slot := d.head[id]; slot >= 0; slot = d.next[slot] {
+		nodes = append(nodes, v.nodes[slot])
+	}
+	return nodes
+}
+
+// Coarse reports whether a label has few values among the nodes, so that it is worth while to tell nodes apart by it. What was not so once never is.
+func (v *View) Coarse(key string) bool {
+	if key == corev1.LabelHostname || v.fine[key] {
+		return false
+	}
+	if values := v.Domains(key).Len; values <= 16 || values*values <= 4*len(v.nodes) {
+		return true
+	}
+	v.fine[key] = true
+	v.engine.forgetSums() // they don't know of the changes that few nodes see
+	return false
 }
 
 // Counts returns how many pods that are in all of the sets each node has.
@@ -327,7 +405,7 @@ func (e *Engine) SetNamespace(obj *corev1.Namespace) ClusterChange {
 	if !e.view.namespaceSet(obj.Name, obj.Labels) {
 		return ClusterChange{}
 	}
-	clear(e.indexes) // what pods add to sums depends on namespaces, where selectors do
+	e.forgetSums() // what pods add to them depends on namespaces, where selectors do
 	return ClusterChange{Namespace: obj}
 }
 
@@ -335,5 +413,5 @@ func (e *Engine) SetNamespace(obj *corev1.Namespace) ClusterChange {
 func (e *Engine) DeleteNamespace(name string) {
 	delete(e.view.namespaces, name)
 	e.view.forgetNamespaces()
-	clear(e.indexes)
+	e.forgetSums()
 }

@@ -61,6 +61,7 @@ func (v *View) AssumeVolumes(pod *Pod, plan *VolumePlan) error {
 	for _, m := range out.Bind {
 		if out.assumed[m.Volume] {
 			s.assumedVolumes[m.Volume.Name] = m.Volume
+			v.volumeMoved(m.Volume.Name)
 		}
 	}
 	for _, c := range out.Provision {
@@ -83,6 +84,7 @@ func (v *View) ForgetVolumes(uid types.UID) {
 	for _, m := range plan.Bind {
 		if plan.assumed[m.Volume] && s.assumedVolumes[m.Volume.Name] == m.Volume {
 			delete(s.assumedVolumes, m.Volume.Name)
+			v.volumeMoved(m.Volume.Name)
 		}
 	}
 	for _, c := range plan.Provision {

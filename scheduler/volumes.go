@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
-	volumehelper "k8s.io/component-helpers/storage/volume"
 )
 
 // storage is what the view knows of volumes and of those who provide them. Claims and volumes are as the API has them; what pods that are on
@@ -14,7 +13,6 @@ import (
 type storage struct {
 	claims     map[string]*corev1.PersistentVolumeClaim // by namespace/name
 	volumes    map[string]*corev1.PersistentVolume
-	byClass    map[string]map[string]*corev1.PersistentVolume
 	classes    map[string]*storagev1.StorageClass
 	csiNodes   map[string]*storagev1.CSINode
 	drivers    map[string]*storagev1.CSIDriver
@@ -23,12 +21,14 @@ type storage struct {
 	assumedClaims  map[string]*corev1.PersistentVolumeClaim
 	assumedVolumes map[string]*corev1.PersistentVolume
 	plans          map[types.UID]*VolumePlan
+
+	reaches reaches
 }
 
 func newStorage() storage {
 	return storage{
 		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
-		byClass: map[string]map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{},
+		classes:  map[string]*storagev1.StorageClass{},
 		csiNodes: map[string]*storagev1.CSINode{}, drivers: map[string]*storagev1.CSIDriver{},
 		capacities:    map[string]map[string]*storagev1.CSIStorageCapacity{},
 		assumedClaims: map[string]*corev1.PersistentVolumeClaim{}, assumedVolumes: map[string]*corev1.PersistentVolume{},
@@ -38,7 +38,7 @@ func newStorage() storage {
 
 func (s *storage) clone() storage {
 	c := storage{
-		claims: maps.Clone(s.claims), volumes: maps.Clone(s.volumes), byClass: cloneNested(s.byClass), classes: maps.Clone(s.classes),
+		claims: maps.Clone(s.claims), volumes: maps.Clone(s.volumes), classes: maps.Clone(s.classes),
 		csiNodes: maps.Clone(s.csiNodes), drivers: maps.Clone(s.drivers), capacities: cloneNested(s.capacities),
 		assumedClaims: maps.Clone(s.assumedClaims), assumedVolumes: maps.Clone(s.assumedVolumes), plans: maps.Clone(s.plans),
 	}
@@ -91,14 +91,11 @@ func (e *Engine) DeleteClaim(namespace, name string) {
 func (e *Engine) SetVolume(obj *corev1.PersistentVolume) ClusterChange {
 	s := &e.view.storage
 	old := s.volumes[obj.Name]
-	if old != nil {
-		deleteNested(s.byClass, volumehelper.GetPersistentVolumeClass(old), obj.Name)
-	}
 	s.volumes[obj.Name] = obj
-	putNested(s.byClass, volumehelper.GetPersistentVolumeClass(obj), obj.Name, obj)
 	if a := s.assumedVolumes[obj.Name]; a != nil && a.ResourceVersion != obj.ResourceVersion {
 		delete(s.assumedVolumes, obj.Name)
 	}
+	e.view.volumeMoved(obj.Name)
 	e.view.attached.volumeSet(e.view, obj.Name, old, obj)
 	return ClusterChange{Volume: obj, OldVolume: old}
 }
@@ -110,9 +107,9 @@ func (e *Engine) DeleteVolume(name string) {
 	if old == nil {
 		return
 	}
-	deleteNested(s.byClass, volumehelper.GetPersistentVolumeClass(old), name)
 	delete(s.volumes, name)
 	delete(s.assumedVolumes, name)
+	e.view.volumeMoved(name)
 	e.view.attached.volumeSet(e.view, name, old, nil)
 }
 
@@ -165,12 +162,16 @@ func (e *Engine) SetStorageCapacity(obj *storagev1.CSIStorageCapacity) ClusterCh
 	key := obj.Namespace + "/" + obj.Name
 	old := e.view.storage.capacities[obj.StorageClassName][key]
 	putNested(e.view.storage.capacities, obj.StorageClassName, key, obj)
+	e.view.capacityMoved(old, obj)
 	return ClusterChange{StorageCapacity: obj, OldStorageCapacity: old}
 }
 
 // DeleteStorageCapacity forgets a CSIStorageCapacity. (Its class never changes.)
 func (e *Engine) DeleteStorageCapacity(obj *storagev1.CSIStorageCapacity) {
-	deleteNested(e.view.storage.capacities, obj.StorageClassName, obj.Namespace+"/"+obj.Name)
+	key := obj.Namespace + "/" + obj.Name
+	old := e.view.storage.capacities[obj.StorageClassName][key]
+	deleteNested(e.view.storage.capacities, obj.StorageClassName, key)
+	e.view.capacityMoved(old, nil)
 }
 
 // SetVolumeAttachment adds or replaces a VolumeAttachment: the volume counts against the limits of its node.
@@ -202,16 +203,6 @@ func (v *View) Volume(name string) *corev1.PersistentVolume {
 	return v.storage.volumes[name]
 }
 
-// VolumesOfClass calls f for each PersistentVolume of a class, in no order.
-func (v *View) VolumesOfClass(class string, f func(*corev1.PersistentVolume)) {
-	for name, pv := range v.storage.byClass[class] {
-		if a := v.storage.assumedVolumes[name]; a != nil {
-			pv = a
-		}
-		f(pv)
-	}
-}
-
 // StorageClass returns a StorageClass, nil if there is none.
 func (v *View) StorageClass(name string) *storagev1.StorageClass { return v.storage.classes[name] }
 
@@ -220,13 +211,6 @@ func (v *View) CSINode(name string) *storagev1.CSINode { return v.storage.csiNod
 
 // CSIDriver returns a CSIDriver, nil if there is none.
 func (v *View) CSIDriver(name string) *storagev1.CSIDriver { return v.storage.drivers[name] }
-
-// StorageCapacities calls f for each CSIStorageCapacity of a StorageClass, in no order.
-func (v *View) StorageCapacities(class string, f func(*storagev1.CSIStorageCapacity)) {
-	for _, c := range v.storage.capacities[class] {
-		f(c)
-	}
-}
 
 // ClaimUsers is the number of pods on nodes that use a PersistentVolumeClaim by its name. (The claims of ephemeral volumes are not counted.)
 func (v *View) ClaimUsers(namespace, name string) int {

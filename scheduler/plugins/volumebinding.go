@@ -49,17 +49,31 @@ func (VolumeBinding) Name() string { return "VolumeBinding" }
 // Prepare implements scheduler.ClusterPlugin.
 func (p VolumeBinding) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler.Judgement, _ *scheduler.Rejection) {
 	need, r := claimsOf(pod, view)
-	if r != nil || need == nil {
+	if r != nil || need == nil || !need.any() {
 		return j, r
 	}
-	if need.any() {
-		j.Filter = need.filter
+	score := func(n *scheduler.Node) int64 {
+		found := need.find(n)
+		return p.score(&found)
 	}
+	only, confined := need.only()
+	if d := need.domains(); d != nil && !confined {
+		d.Filter = func(at *scheduler.Place) *scheduler.Rejection { return need.filter(at.Node()) }
+		if len(need.delayed) > 0 {
+			d.Scores = func(places []scheduler.Place, scores []int64) {
+				for i := range places {
+					scores[i] = score(places[i].Node())
+				}
+			}
+		}
+		j.Domains = d
+		return j, nil
+	}
+	j.Filter, j.Only = need.filter, only
 	if len(need.delayed) > 0 {
 		j.Scores = func(nodes []*scheduler.Node, scores []int64) {
 			for i, n := range nodes {
-				found := need.find(n)
-				scores[i] = p.score(&found)
+				scores[i] = score(n)
 			}
 		}
 	}
@@ -98,18 +112,10 @@ func (VolumeBinding) Unreserve(pod *scheduler.Pod, _ string, view *scheduler.Vie
 type claims struct {
 	view *scheduler.View
 	// bound says where the volumes of bound claims can be reached from, up to the first that does not exist, if one is missing.
-	bound   []nodeMatch
+	bound   []reach
 	missing bool
 	// delayed claims wait for their first consumer, the smallest first.
 	delayed []*delayedClaim
-}
-
-// delayedClaim is a claim with the volumes that it could have.
-type delayedClaim struct {
-	claim    *corev1.PersistentVolumeClaim
-	selected string // the node that was selected for it before
-	class    *storagev1.StorageClass
-	volumes  *volumePool
 }
 
 func (c *claims) any() bool { return c.missing || len(c.bound)+len(c.delayed) > 0 }
@@ -156,10 +162,8 @@ func claimsOf(pod *scheduler.Pod, view *scheduler.View) (*claims, *scheduler.Rej
 	}
 	slices.SortStableFunc(need.delayed, func(a, b *delayedClaim) int { return requested(a.claim).Cmp(*requested(b.claim)) })
 	for _, d := range need.delayed {
-		if d.selected = d.claim.Annotations[volumehelper.AnnSelectedNode]; d.selected == "" {
-			if d.volumes, why = newVolumePool(view, d.claim); why != "" {
-				return nil, scheduler.Reject(why)
-			}
+		if why = d.prepare(view); why != "" {
+			return nil, scheduler.Reject(why)
 		}
 	}
 	return need, nil
@@ -205,7 +209,7 @@ func (c *claims) addBound(pv *corev1.PersistentVolume) {
 	case pv == nil:
 		c.missing = true
 	case pv.Spec.NodeAffinity != nil && pv.Spec.NodeAffinity.Required != nil:
-		c.bound = append(c.bound, matchNodes(c.view, pv.Spec.NodeAffinity.Required))
+		c.bound = append(c.bound, reachOf(c.view, pv.Spec.NodeAffinity.Required))
 	}
 }
 
@@ -231,7 +235,7 @@ func (c *claims) filter(n *scheduler.Node) *scheduler.Rejection {
 
 // find looks for volumes for all claims.
 func (c *claims) find(n *scheduler.Node) (f found) {
-	elsewhere := slices.ContainsFunc(c.bound, func(m nodeMatch) bool { return !m(n) })
+	elsewhere := slices.ContainsFunc(c.bound, func(r reach) bool { return !r.from(n) })
 	if elsewhere {
 		f.reasons = append(f.reasons, volumeElsewhere)
 	}
@@ -264,7 +268,7 @@ func (c *claims) findDelayed(n *scheduler.Node, f *found) string {
 		if d.selected != "" {
 			continue
 		}
-		pv := d.volumes.smallest(n, taken)
+		pv := d.smallest(n, taken, nil)
 		if pv == nil {
 			make = append(make, d)
 			continue
@@ -276,7 +280,7 @@ func (c *claims) findDelayed(n *scheduler.Node, f *found) string {
 		if p := d.class.Provisioner; p == "" || p == volumehelper.NotSupportedProvisioner || !allows(d.class.AllowedTopologies, n.Object.Labels) {
 			return noVolumeToBind
 		}
-		capacity, enough := c.capacity(d, n)
+		capacity, enough := d.capacity(n)
 		if !enough {
 			return storageFull
 		}
@@ -300,27 +304,6 @@ func allows(terms []corev1.TopologySelectorTerm, labels map[string]string) bool 
 		return len(t.MatchLabelExpressions) > 0
 	})
 }
-
-// capacity finds room for a claim that can be reached from the node. Drivers that don't tell of their capacity are taken to have enough.
-func (c *claims) capacity(d *delayedClaim, n *scheduler.Node) (best *storagev1.CSIStorageCapacity, enough bool) {
-	size, ok := d.claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	driver := c.view.CSIDriver(d.class.Provisioner)
-	if !ok || driver == nil || driver.Spec.StorageCapacity == nil || !*driver.Spec.StorageCapacity {
-		return nil, true
-	}
-	c.view.StorageCapacities(d.class.Name, func(s *storagev1.CSIStorageCapacity) {
-		limit := largestVolume(s)
-		if limit == nil || limit.Value() < size.Value() || best != nil && nameOf(best) < nameOf(s) || s.NodeTopology == nil {
-			return
-		}
-		if matchesLabels(s.NodeTopology, n.Object.Labels) {
-			best = s
-		}
-	})
-	return best, best != nil
-}
-
-func nameOf(c *storagev1.CSIStorageCapacity) string { return c.Namespace + "/" + c.Name }
 
 func largestVolume(c *storagev1.CSIStorageCapacity) *resource.Quantity {
 	if c.MaximumVolumeSize != nil {

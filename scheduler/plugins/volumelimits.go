@@ -27,7 +27,7 @@ type driverVolumes struct {
 	nodes   *scheduler.DriverNodes // nil: no node has the driver
 	must    bool                   // the driver must be there
 	volumes int32
-	used    []scheduler.CSIVolume // those of them that pods have already, somewhere
+	used    []scheduler.CSIVolume // those of them that pods on nodes have already
 }
 
 // Prepare implements scheduler.ClusterPlugin.
@@ -55,16 +55,21 @@ func (NodeVolumeLimits) Prepare(pod *scheduler.Pod, view *scheduler.View) (j sch
 	})
 	if why != "" {
 		r := scheduler.Reject(why)
-		j.Filter = func(*scheduler.Node) *scheduler.Rejection { return r }
+		j.Domains = &scheduler.DomainJudgement{ID: "no volumes", Filter: func(*scheduler.Place) *scheduler.Rejection { return r }}
 		return j, nil
 	}
 	drivers := byDriver(view, volumes)
-	switch {
-	case len(drivers) == 0:
-	case slices.ContainsFunc(drivers, func(d *driverVolumes) bool { return len(d.used) > 0 }):
-		j.Filter = limitFilter(view, drivers)
-	default:
-		j.Domains = limitDomains(drivers)
+	if len(drivers) == 0 {
+		return j, nil
+	}
+	j.Domains = limitDomains(drivers)
+	for _, d := range drivers {
+		for _, v := range d.used {
+			j.Domains.Exempt = append(j.Domains.Exempt, view.VolumeNodes(v)...)
+		}
+	}
+	if len(j.Domains.Exempt) > 0 {
+		j.Domains.FilterExempt = limitFilter(view, drivers)
 	}
 	return j, nil
 }
@@ -102,7 +107,7 @@ func notThere(driver string) *scheduler.Rejection {
 	return scheduler.RejectFull(driver + " CSI driver is not installed on the node")
 }
 
-// limitDomains tells nodes apart by the room that they have left. It serves where none of the volumes is on a node already.
+// limitDomains tells nodes apart by the room that they have left. It doesn't serve for nodes where some of the volumes are already: there more may fit.
 func limitDomains(drivers []*driverVolumes) *scheduler.DomainJudgement {
 	j := &scheduler.DomainJudgement{}
 	var id []byte

@@ -44,16 +44,18 @@ func (VolumeRestrictions) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 	}
 	mounted := scheduler.RejectFull("node(s) had no available disk")
 	inUse := scheduler.RejectFull("node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod")
+	if !disks {
+		j.Domains = &scheduler.DomainJudgement{ID: "in use", Filter: func(*scheduler.Place) *scheduler.Rejection { return inUse }}
+		return j, nil
+	}
 	j.Filter = func(n *scheduler.Node) *scheduler.Rejection {
-		if disks {
-			clash := false
-			n.Pods(func(other *scheduler.Pod) bool {
-				clash = sameDisk(pod, other)
-				return !clash
-			})
-			if clash {
-				return mounted
-			}
+		clash := false
+		n.Pods(func(other *scheduler.Pod) bool {
+			clash = sameDisk(pod, other)
+			return !clash
+		})
+		if clash {
+			return mounted
 		}
 		if taken {
 			return inUse

@@ -76,34 +76,35 @@ func (VolumeZone) Prepare(pod *scheduler.Pod, view *scheduler.View) (j scheduler
 	if len(zones) == 0 {
 		return j, nil
 	}
-	var known [len(zoneLabels)][]int32
-	for i, key := range zoneLabels {
-		known[i] = view.Domains(key).Of
-	}
-	wanted := make([][]inDomains, len(zones)) // the node's label under one of the names
-	for i, z := range zones {
-		wanted[i] = append(wanted[i], domainsOf(view, z.key, z.values))
-		if now, ok := currentLabels[z.key]; ok {
-			wanted[i] = append(wanted[i], domainsOf(view, now, z.values))
+	d := &scheduler.DomainJudgement{ID: "zones"}
+	for _, key := range zoneLabels {
+		if view.Domains(key).Len > 0 {
+			d.ID += " " + key
+			d.Sums = append(d.Sums, scheduler.DomainSum{Key: key, Apart: true, Amount: func(*scheduler.Node) (int64, bool) { return 0, false }})
 		}
 	}
-	j.Filter = func(n *scheduler.Node) *scheduler.Rejection {
-		slot := n.Index()
-		if !slices.ContainsFunc(known[:], func(of []int32) bool { return of[slot] >= 0 }) {
+	d.Filter = func(p *scheduler.Place) *scheduler.Rejection {
+		if inZones(zones, p.Node().Object.Labels) {
 			return nil
 		}
-		for _, names := range wanted {
-			in := names[0]
-			if len(names) > 1 && in.of[slot] < 0 {
-				in = names[1]
-			}
-			if !slices.Contains(in.ids, in.of[slot]) {
-				return scheduler.Reject("node(s) had no available volume zone")
-			}
-		}
-		return nil
+		return scheduler.Reject("node(s) had no available volume zone")
 	}
+	j.Domains = d
 	return j, nil
+}
+
+// inZones reports whether a node is in all of the zones, or has no label of that kind.
+func inZones(zones []zone, labels map[string]string) bool {
+	if !slices.ContainsFunc(zoneLabels[:], func(key string) bool { _, ok := labels[key]; return ok }) {
+		return true
+	}
+	return !slices.ContainsFunc(zones, func(z zone) bool {
+		value, ok := labels[z.key]
+		if now, renamed := currentLabels[z.key]; !ok && renamed {
+			value, ok = labels[now]
+		}
+		return !ok || !slices.Contains(z.values, value)
+	})
 }
 
 // zonedVolume returns the volume of a claim, nil if that will be settled with the node, or why the pod must wait.
