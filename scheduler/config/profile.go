@@ -379,8 +379,8 @@ func (b *profileBuilder) assemble(multi []configv1.Plugin, lists map[string][]st
 		}
 		w := scheduler.Weighted{Plugin: b.made[name], Weight: weights[name]}
 		has := b.points(name)
-		if b.builtin[name] && name != "NodeAffinity" && slices.Contains(lists["filter"], name) {
-			has &^= scheduler.AtPreFilter // one with filter; but for the nodes that NodeAffinity picks
+		if _, picks := w.Plugin.(scheduler.NodePicker); b.builtin[name] && !picks && slices.Contains(lists["filter"], name) {
+			has &^= scheduler.AtPreFilter // one with filter
 		}
 		w.Except = has &^ at[name]
 		if i := slices.Index(binds, name); binder >= 0 && i > binder {
