@@ -35,7 +35,10 @@ func (d *Decision) Message() string {
 		return ""
 	}
 	if d.Group != "" {
-		return d.Group + d.suffix()
+		if d.PostFilter != "" {
+			return d.Group + ", " + d.PostFilter
+		}
+		return d.Group
 	}
 	if len(d.Reasons) == 0 && d.Nodes == 0 {
 		return "no nodes available to schedule pods"

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -18,8 +19,9 @@ type eviction struct {
 	victims []*Pod
 	// demoted pods were nominated for the node, and have to find another place.
 	demoted []*Pod
-	// group are the pods that room is made for, if they are several.
-	group []*Pod
+	// group are the pods that room is made for, if they are several; groupUID is of their PodGroup, if there is one.
+	group    []*Pod
+	groupUID types.UID
 }
 
 // makeRoom nominates a pod, and starts an eviction if there are pods left to be removed. The caller holds mu.
@@ -88,7 +90,11 @@ func (s *Scheduler) gone(pods []*Pod) bool {
 // evictPod removes one pod; memory says that it wasn't bound yet and goes back to the queue.
 func (s *Scheduler) evictPod(ctx context.Context, e *eviction, victim *Pod) (memory bool, err error) {
 	pod := e.pod.Object
-	message := fmt.Sprintf("Preempted by pod %s on node %s", pod.UID, e.node)
+	kind, by := "pod", pod.UID
+	if e.groupUID != "" {
+		kind, by = "podgroup", e.groupUID
+	}
+	message := fmt.Sprintf("Preempted by %s %s on node %s", kind, by, e.node)
 	if s.permits.refuse(victim.key(), &Rejection{Reasons: []string{"preempted"}, Plugin: e.plugin}) {
 		s.recorder(pod).Event(victim.Object, corev1.EventTypeNormal, "Preempted", message+" (in kube-scheduler memory).")
 		return true, nil
@@ -98,7 +104,7 @@ func (s *Scheduler) evictPod(ctx context.Context, e *eviction, victim *Pod) (mem
 	updated := victim.Object.DeepCopy()
 	if setCondition(&updated.Status, corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler,
-		Message:            schedulerName(pod) + ": preempting to accommodate a higher priority pod",
+		Message:            schedulerName(pod) + ": preempting to accommodate a higher priority " + kind,
 		LastTransitionTime: metav1.NewTime(s.opts.Clock.Now()), ObservedGeneration: updated.Generation,
 	}) {
 		// A strategic merge patch touches this condition alone.

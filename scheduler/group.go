@@ -150,8 +150,11 @@ func (e *Engine) gateGroup(prof *profile, pod *Pod) *Rejection {
 // least min of them fit; else nothing is changed. The decisions are in the order of the pods.
 func (e *Engine) ScheduleGroup(pods []*Pod, min int) ([]Decision, bool) {
 	defer e.awaitAll(pods)()
-	ds, ok, _ := e.scheduleGroup(pods, min, 0, nil)
-	return ds, ok
+	a := e.scheduleGroup(pods, min, 0, nil)
+	if a.ok {
+		return a.decisions, true
+	}
+	return e.explainGroup(pods, &a, "", false), false
 }
 
 // awaitAll lets those pods be known that aren't, until done is called.
@@ -170,53 +173,99 @@ func (e *Engine) awaitAll(pods []*Pod) (done func()) {
 	}
 }
 
-// scheduleGroup is ScheduleGroup for pods of which others have places already, which count. The message says why there is no place for the group. With a
-// hearing that has to go on first nothing is decided.
-func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (ds []Decision, ok bool, message string) {
-	ds = make([]Decision, 0, len(pods))
+// groupAttempt is what came of placing a group.
+type groupAttempt struct {
+	// decisions are of the pods that were tried, in their order. If the group has no place nothing of them holds, though some fit.
+	decisions []Decision
+	ok        bool
+	// message says why there is no place for the group.
+	message string
+	// failed is the pod that something went wrong with, err what it was.
+	failed *Pod
+	err    error
+}
+
+// groupUnfit is how kube-scheduler begins where a member has nothing of its own to say.
+const groupUnfit = "pod group is unschedulable"
+
+// scheduleGroup is ScheduleGroup for pods of which others have places already, which count. With a hearing that has to go on first nothing is decided.
+func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (a groupAttempt) {
+	cannot := func(remaining int) string {
+		return fmt.Sprintf("minCount (%d) cannot be satisfied: %d scheduled, %d remaining", min, placed, remaining)
+	}
+	if len(pods)+placed < min {
+		a.message = groupUnfit + ", " + cannot(len(pods))
+		return a
+	}
+	a.decisions = make([]Decision, 0, len(pods))
 	nominated := make([]string, len(pods))
 	for i, p := range pods {
 		nominated[i] = e.Nominated(p.key())
 	}
-	remaining := len(pods)
-	for _, p := range pods {
-		if remaining+placed < min {
-			break
-		}
+	fit := 0
+	for i, p := range pods {
 		d := h.decide(e, p)
 		if h.open() {
-			e.unscheduleGroup(pods, ds, nominated)
-			return nil, false, ""
+			e.unscheduleGroup(pods, a.decisions, nominated)
+			return groupAttempt{}
 		}
 		if d.Fits() {
 			e.Assign(p, d.Node)
 			if err := e.Reserve(p, d.Node); err != nil {
 				e.Remove(p.key())
 				d = Decision{Nodes: d.Nodes, Reasons: map[string]int{err.Error(): 0}}
+				a.failed, a.err = p, err
 			} else {
 				placed++
+				fit++
 			}
 		}
-		remaining--
-		ds = append(ds, d)
-	}
-	if placed >= min && placed > 0 {
-		return ds, true, ""
-	}
-	message = fmt.Sprintf("minCount (%d) cannot be satisfied: %d scheduled, %d remaining", min, placed, remaining)
-	e.unscheduleGroup(pods, ds, nominated)
-	for i := range pods {
-		if i == len(ds) {
-			ds = append(ds, Decision{Nodes: e.count})
+		a.decisions = append(a.decisions, d)
+		if a.err != nil {
+			a.message = memberFailed(a.err).Error()
+			break
 		}
-		if d := &ds[i]; d.Fits() || i >= len(pods)-remaining {
-			*d = Decision{Nodes: e.count, Group: message}
-			if prof := e.profileOf(pods[i]); prof != nil && prof.group != nil {
-				d.Plugins = []string{prof.group.name}
-			}
+		if remaining := len(pods) - i - 1; remaining+placed < min {
+			a.message = cannot(remaining)
+			break
 		}
 	}
-	return ds, false, message
+	if a.message == "" && fit == 0 {
+		a.message = groupUnfit
+	}
+	if a.ok = a.message == ""; !a.ok {
+		e.unscheduleGroup(pods, a.decisions, nominated)
+	}
+	return a
+}
+
+// memberFailed is what kube-scheduler says to the others of a group if something went wrong with one, also to those whose turn had not come.
+func memberFailed(err error) error {
+	return fmt.Errorf("failed to schedule other pod from a pod group: %w", err)
+}
+
+// explainGroup says of each pod why it isn't placed. room is that there will be, said what preemption says of it.
+func (e *Engine) explainGroup(pods []*Pod, a *groupAttempt, said string, room bool) []Decision {
+	whole := a.message
+	if !room {
+		whole = groupUnfit + ", " + whole
+	}
+	out := make([]Decision, len(pods))
+	for i, p := range pods {
+		d := &out[i]
+		if i < len(a.decisions) && !a.decisions[i].Fits() {
+			*d = a.decisions[i]
+			continue
+		}
+		*d = Decision{Nodes: e.count, Group: a.message}
+		if i < len(a.decisions) {
+			d.Group, d.PostFilter = whole, said
+		}
+		if prof := e.profileOf(p); prof != nil && prof.group != nil {
+			d.Plugins = []string{prof.group.name}
+		}
+	}
+	return out
 }
 
 // unscheduleGroup takes back what scheduleGroup did, the last first.

@@ -2,10 +2,8 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -71,7 +69,7 @@ func newGroupConsultation(o *outside, name string, placing []*placed) *groupCons
 // consultGroup decides for a group that extenders are to be asked about. The lock is held while the engine decides, not while they are asked.
 func (s *Scheduler) consultGroup(ctx context.Context, g *groupConsultation) {
 	for rounds := map[*consultation]int{}; ; {
-		h := s.hearGroup(ctx, g)
+		h := s.hearGroup(g)
 		if h == nil {
 			return
 		}
@@ -83,9 +81,11 @@ func (s *Scheduler) consultGroup(ctx context.Context, g *groupConsultation) {
 		if err != nil {
 			s.mu.Lock()
 			g.present(s)
-			// So kube-scheduler says it, also to those pods whose turn had not come.
-			all := fmt.Errorf("failed to schedule other pod from a pod group: %w", err)
-			s.settleGroup(g, s.failGroup(c.pod, g.placing, map[*Pod]error{c.pod: err}, all))
+			if h == g.place {
+				s.settleGroup(g, s.failMember(g.placing, c.pod, err))
+			} else {
+				s.settleGroup(g, s.failGroup(c.pod, g.placing, nil, s.engine.groupTrialFailed(c.pod, err)))
+			}
 			s.mu.Unlock()
 			return
 		}
@@ -105,7 +105,7 @@ func (g *groupConsultation) present(s *Scheduler) (pods []*Pod) {
 }
 
 // hearGroup decides by what the extenders have said so far. It returns what they are to be asked first, nil if the group is settled.
-func (s *Scheduler) hearGroup(ctx context.Context, g *groupConsultation) *hearing {
+func (s *Scheduler) hearGroup(g *groupConsultation) *hearing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pods := g.present(s)
@@ -119,11 +119,12 @@ func (s *Scheduler) hearGroup(ctx context.Context, g *groupConsultation) *hearin
 		others = len(m.placed)
 	}
 	s.outside.consulted = g.about
-	ds, ok, message := s.engine.scheduleGroup(pods, min, others, g.place)
+	a := s.engine.scheduleGroup(pods, min, others, g.place)
 	var found *GroupPreemption
 	var said string
-	if !ok && !g.place.open() {
-		found, said = s.engine.preemptGroup(pods, min, g.room)
+	var failed error
+	if !a.ok && a.err == nil && !g.place.open() {
+		found, said, failed = s.engine.preemptGroup(pods, min, others, g.room)
 	}
 	s.outside.consulted = nil
 	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
@@ -132,42 +133,16 @@ func (s *Scheduler) hearGroup(ctx context.Context, g *groupConsultation) *hearin
 		return g.place
 	case g.room.open():
 		return g.room
-	case ok:
-		s.settleGroup(g, s.placeGroup(ctx, g, ds))
+	case a.ok:
+		s.settleGroup(g, s.placeGroup(g.placing, a.decisions))
+	case a.err != nil:
+		s.settleGroup(g, s.failMember(g.placing, a.failed, a.err))
+	case failed != nil:
+		s.settleGroup(g, s.failGroup(pods[0], g.placing, nil, failed))
 	default:
-		s.settleGroup(g, s.unfitGroup(g.placing, ds, message, found, said))
+		s.settleGroup(g, s.unfitGroup(g.placing, &a, found, said))
 	}
 	return nil
-}
-
-// placeGroup takes the decisions for a group that fits. The lock is given up where extenders are asked about room for those pods that do not.
-func (s *Scheduler) placeGroup(ctx context.Context, g *groupConsultation, ds []Decision) (o outcome) {
-	for i, p := range g.placing {
-		if ds[i].Fits() {
-			p.node = ds[i].Node
-			o.group = append(o.group, s.permit(p))
-		}
-	}
-	for i, p := range g.placing {
-		d := &ds[i]
-		if d.Fits() {
-			continue
-		}
-		var extenders []Extender
-		if c := g.about[p.pod]; c != nil {
-			extenders = c.extenders
-		}
-		e, err := s.agreed(ctx, p.pod, d, extenders)
-		switch {
-		case s.queue.pods[p.pod.key()] != p.w:
-		case err != nil:
-			o.group = append(o.group, outcome{report: s.giveBack(p, err)})
-		default:
-			o.group = append(o.group, s.unfit(p, d, e))
-		}
-	}
-	o.condition = s.groupCondition(g.placing[0].pod, metav1.ConditionTrue, "Scheduled", "")
-	return o
 }
 
 // settleGroup hands an outcome to the loop, and lets those of the group be tried that came meanwhile. The caller holds mu.

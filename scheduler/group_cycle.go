@@ -43,22 +43,43 @@ func (s *Scheduler) stepGroup(popped *waiting, g Group, now time.Time) (o outcom
 		s.consulting[g.Name] = true
 		return outcome{consultGroup: newGroupConsultation(s.outside, g.Name, placing)}
 	}
-	ds, ok, message := s.engine.scheduleGroup(pods, g.Min, len(members.placed), nil)
+	a := s.engine.scheduleGroup(pods, g.Min, len(members.placed), nil)
 	s.metrics.algorithm.Observe(s.opts.Clock.Since(now).Seconds())
-	if !ok {
-		found, said := s.engine.PreemptGroup(pods, g.Min)
-		return s.unfitGroup(placing, ds, message, found, said)
+	if a.ok {
+		return s.placeGroup(placing, a.decisions)
 	}
+	if a.err != nil {
+		return s.failMember(placing, a.failed, a.err)
+	}
+	found, said, err := s.engine.preemptGroup(pods, g.Min, len(members.placed), nil)
+	if err != nil {
+		return s.failGroup(popped.pod, placing, nil, err)
+	}
+	return s.unfitGroup(placing, &a, found, said)
+}
+
+// placeGroup takes the decisions for a group that fits. Those pods that do not are tried again at once, without the others: only then is room made for
+// them.
+func (s *Scheduler) placeGroup(placing []*placed, ds []Decision) (o outcome) {
+	now := s.opts.Clock.Now()
 	for i, p := range placing {
-		if d := &ds[i]; d.Fits() {
+		d := &ds[i]
+		if d.Fits() {
 			p.node = d.Node
 			o.group = append(o.group, s.permit(p))
-		} else {
-			o.group = append(o.group, s.unfit(p, d, s.engine.Preempt(p.pod, d)))
+			continue
 		}
+		s.metrics.attempt(p.prof.name, "unschedulable", now.Sub(p.began))
+		s.queue.again(p.w, now)
+		o.group = append(o.group, outcome{report: &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: d.Message()}})
 	}
-	o.condition = s.groupCondition(popped.pod, metav1.ConditionTrue, "Scheduled", "")
+	o.condition = s.groupCondition(placing[0].pod, metav1.ConditionTrue, "Scheduled", "")
 	return o
+}
+
+// failMember is failGroup where something went wrong with one pod.
+func (s *Scheduler) failMember(placing []*placed, failed *Pod, err error) outcome {
+	return s.failGroup(failed, placing, map[*Pod]error{failed: err}, memberFailed(err))
 }
 
 // failGroup puts a group's pods back, for what went wrong isn't that there was no room. Where it went wrong with one of them, that has a message of its own.
@@ -75,7 +96,7 @@ func (s *Scheduler) failGroup(pod *Pod, placing []*placed, failed map[*Pod]error
 }
 
 // unfitGroup puts a group's pods aside, and makes the room for them that was found, if any.
-func (s *Scheduler) unfitGroup(placing []*placed, ds []Decision, message string, found *GroupPreemption, said string) (o outcome) {
+func (s *Scheduler) unfitGroup(placing []*placed, a *groupAttempt, found *GroupPreemption, said string) (o outcome) {
 	now := s.opts.Clock.Now()
 	pods := make([]*Pod, len(placing))
 	for i, p := range placing {
@@ -86,38 +107,41 @@ func (s *Scheduler) unfitGroup(placing []*placed, ds []Decision, message string,
 		s.metrics.victims.Observe(float64(len(found.Victims)))
 		o.preempt = s.makeGroupRoom(pods, found)
 	}
+	ds := s.engine.explainGroup(pods, a, said, found != nil)
 	for i, p := range placing {
 		d := &ds[i]
-		d.PostFilter = said
-		r := &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: d.Message(), nominate: new(string)}
-		if found != nil {
-			*r.nominate = found.Nodes[p.pod.key()]
-		} else {
+		r := &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: d.Message()}
+		switch {
+		case found != nil:
+			if node, ok := found.Nodes[p.pod.key()]; ok {
+				r.nominate = &node
+			}
+		case i < len(a.decisions) && a.decisions[i].Fits():
 			s.engine.Nominate(p.pod, "")
+			r.nominate = new(string)
 		}
 		s.metrics.attempt(p.prof.name, "unschedulable", now.Sub(p.began))
 		s.queue.fail(p.w, d.Plugins, now)
 		o.group = append(o.group, outcome{report: r})
 	}
-	o.condition = s.groupCondition(pods[0], metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable, message)
+	o.condition = s.groupCondition(pods[0], metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable, (&Decision{Group: a.message, PostFilter: said}).Message())
 	return o
 }
 
 // makeGroupRoom is makeRoom for a group.
 func (s *Scheduler) makeGroupRoom(pods []*Pod, p *GroupPreemption) *eviction {
-	all := &eviction{pod: pods[0], plugin: p.Plugin, group: pods}
+	all := &eviction{pod: pods[0], node: "cluster", plugin: p.Plugin, group: pods}
+	if obj := s.groupObject(pods[0]); obj != nil {
+		all.groupUID = obj.UID
+	}
 	for _, pod := range pods {
 		node := p.Nodes[pod.key()]
 		if node == "" {
-			s.engine.Nominate(pod, "")
 			continue
 		}
 		if one := s.makeRoom(pod, &Preemption{Node: node, Plugin: p.Plugin}); one != nil {
 			all.demoted = append(all.demoted, one.demoted...)
 			delete(s.preempting, pod.key())
-		}
-		if all.node == "" {
-			all.node = node
 		}
 	}
 	for _, v := range p.Victims {
@@ -137,11 +161,7 @@ func (s *Scheduler) makeGroupRoom(pods []*Pod, p *GroupPreemption) *eviction {
 // groupCondition is what is to be written of a pod's group, nil if it says so already, or is no object. A group that was scheduled once stays
 // so, whatever becomes of more pods.
 func (s *Scheduler) groupCondition(pod *Pod, status metav1.ConditionStatus, reason, message string) *groupCondition {
-	ref := pod.Object.Spec.SchedulingGroup
-	if ref == nil || ref.PodGroupName == nil {
-		return nil
-	}
-	obj := s.engine.view.PodGroup(pod.Object.Namespace, *ref.PodGroupName)
+	obj := s.groupObject(pod)
 	if obj == nil {
 		return nil
 	}
@@ -152,6 +172,15 @@ func (s *Scheduler) groupCondition(pod *Pod, status metav1.ConditionStatus, reas
 		return nil
 	}
 	return c
+}
+
+// groupObject is the pod's PodGroup, nil if there is none.
+func (s *Scheduler) groupObject(pod *Pod) *schedulingv1beta1.PodGroup {
+	ref := pod.Object.Spec.SchedulingGroup
+	if ref == nil || ref.PodGroupName == nil {
+		return nil
+	}
+	return s.engine.view.PodGroup(pod.Object.Namespace, *ref.PodGroupName)
 }
 
 type groupCondition struct {

@@ -57,10 +57,10 @@ func TestGroupsAndExtenders(t *testing.T) {
 	t.Run("filter", func(t *testing.T) {
 		k := extended(t, &external{filter: without("a")})
 		pods := gang(k, 2)
-		const message = "minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"
+		const message = "minCount (2) cannot be satisfied: 1 scheduled, 0 remaining, " + noVictims
 		k.group("g", "Unschedulable", message)
-		k.waiting(pods[0], message+" preemption: No preemption victims found for incoming preemptor")
-		k.waiting(pods[1], "0/2 nodes are available: 1 Insufficient cpu, 1 no gpu left. preemption: No preemption victims found for incoming preemptor")
+		k.waiting(pods[0], "pod group is unschedulable, "+message)
+		k.waiting(pods[1], "0/2 nodes are available: 1 Insufficient cpu, 1 no gpu left.")
 		nobody(k, pods)
 		k.addNode("c", "")
 		k.bound(pods[0])
@@ -136,7 +136,7 @@ func TestGroupsAndExtenders(t *testing.T) {
 		k.bound(plain)
 		late := add(k, "late", "3", member("g"))
 		close(think)
-		k.group("g", "Unschedulable", "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining")
+		k.group("g", "Unschedulable", "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining, "+noVictims)
 		nobody(k, append(pods, late))
 		k.addNode("d", "")
 		k.addNode("e", "")

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,8 +51,9 @@ func TestScheduleGroup(t *testing.T) {
 	}{
 		{nodes: 4, min: 4, fit: 4},
 		{nodes: 3, min: 3, fit: 3},
-		{nodes: 3, min: 4, message: "minCount (4) cannot be satisfied: 3 scheduled, 0 remaining"},
+		{nodes: 3, min: 4, message: "pod group is unschedulable, minCount (4) cannot be satisfied: 3 scheduled, 0 remaining"},
 		{nodes: 1, min: 4, message: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"},
+		{nodes: 4, min: 5, message: "pod group is unschedulable, minCount (5) cannot be satisfied: 0 scheduled, 4 remaining"},
 	} {
 		e := groupEngine(t, c.nodes)
 		e.SetPodGroup(gangOf("d", "g", int32(c.min)))
@@ -121,7 +123,7 @@ func TestPreemptGroup(t *testing.T) {
 		victims = append(victims, v.Object.Name)
 	}
 	// The one of higher priority stays, and with it its node; of the whole group all go, though one is not in the way.
-	if got := strings.Join(victims, " "); got != "p5 p1 p2 p3 p6" || len(found.Nodes) != 4 || message != "preemption: found a placement for podgroup, preempting 5 victims" {
+	if got := strings.Join(victims, " "); got != "p5 p2 p3 p6 p1" || len(found.Nodes) != 4 || message != "pod group preemption: found a placement for podgroup, preempting 5 victims" {
 		t.Errorf("victims %s, nodes %v: %s", got, found.Nodes, message)
 	}
 	for i, node := range []string{"n0", "n1", "n2", "n2", "n3", "n4", "n0"} {
@@ -130,7 +132,7 @@ func TestPreemptGroup(t *testing.T) {
 		}
 	}
 	never := corev1.PreemptNever
-	if found, message := e.PreemptGroup(pods(ranked(10), func(p *corev1.Pod) { p.Spec.PreemptionPolicy = &never }), 4); found != nil || message != "preemption: not eligible due to preemptionPolicy=Never." {
+	if found, message := e.PreemptGroup(pods(ranked(10), func(p *corev1.Pod) { p.Spec.PreemptionPolicy = &never }), 4); found != nil || message != "pod group preemption: not eligible due to preemptionPolicy=Never." {
 		t.Errorf("%+v: %s", found, message)
 	}
 }
@@ -144,6 +146,9 @@ func (k *cluster) until(what string, ok func() bool) {
 	}
 	k.Fatalf("never %s", what)
 }
+
+// noVictims is what is said where nobody is of lower priority.
+const noVictims = "pod group preemption: No preemption victims found for incoming preemptor"
 
 func (k *cluster) group(name, status, message string) {
 	k.Helper()
@@ -170,8 +175,8 @@ func TestGroups(t *testing.T) {
 		one, two := add(k, "one"), add(k, "two")
 		k.must(k.client.Create(k.Context(), gangOf("default", "g", 3)))
 		three := add(k, "three")
-		k.group("g", "Unschedulable", "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining")
-		k.waiting(one, "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining")
+		k.group("g", "Unschedulable", "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining, "+noVictims)
+		k.waiting(one, "pod group is unschedulable, minCount (3) cannot be satisfied: 2 scheduled, 0 remaining, "+noVictims)
 		for _, p := range []*corev1.Pod{one, two, three} {
 			k.must(k.client.Get(k.Context(), client.ObjectKeyFromObject(p), p))
 			if p.Spec.NodeName != "" {
@@ -193,7 +198,7 @@ func TestGroups(t *testing.T) {
 		g := gangOf("default", "g", 2)
 		k.must(k.client.Create(k.Context(), g))
 		one, two := add(k, "one"), add(k, "two")
-		k.waiting(one, "minCount (2) cannot be satisfied: 1 scheduled, 0 remaining")
+		k.waiting(one, "pod group is unschedulable, minCount (2) cannot be satisfied: 1 scheduled, 0 remaining, "+noVictims)
 		k.must(k.client.Get(k.Context(), client.ObjectKeyFromObject(g), g))
 		g.Spec.SchedulingPolicy.Gang.MinCount = 1
 		k.must(k.client.Update(k.Context(), g))
@@ -224,4 +229,35 @@ func TestGroups(t *testing.T) {
 		k.bound(two)
 		k.group("g", "Scheduled", "")
 	})
+}
+
+// TestGroupExtras has more pods than their group needs.
+func TestGroupExtras(t *testing.T) {
+	k := newCluster(t)
+	k.addNode("a", "")
+	k.must(k.client.Create(k.Context(), &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "high"}, Value: 100}))
+	add := func(name string, mods ...podMod) *corev1.Pod {
+		p := testPod(name, "web", append([]podMod{func(p *corev1.Pod) { p.Namespace = "default" }, cpu("2")}, mods...)...)
+		p.Spec.TerminationGracePeriodSeconds = new(int64) // there is no kubelet
+		p.UID = ""
+		k.must(k.client.Create(k.Context(), p))
+		return p
+	}
+	low := add("low")
+	k.bound(low)
+	g := gangOf("default", "g", 1)
+	g.Spec.PriorityClassName = "high"
+	high := func(p *corev1.Pod) { p.Spec.PriorityClassName = "high" }
+	one, two, three := add("one", member("g"), high), add("two", member("g"), high), add("three", member("g"), high)
+	k.must(k.client.Create(k.Context(), g))
+	k.group("g", "Scheduled", "")
+	// One had room. When the others are tried without it, room is made for one of them.
+	k.until("low removed", func() bool {
+		return apierrors.IsNotFound(k.client.Get(k.Context(), client.ObjectKeyFromObject(low), low))
+	})
+	for _, p := range []*corev1.Pod{one, two} {
+		k.bound(p)
+	}
+	k.waiting(three, "0/1 nodes are available: 1 Insufficient cpu.")
+	k.group("g", "Scheduled", "")
 }

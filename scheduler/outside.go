@@ -96,7 +96,9 @@ func (o *outside) in(profiles []NamedProfile) []NamedProfile {
 }
 
 // Name is that which kube-scheduler gives to all extenders.
-func (o *outside) Name() string { return "Extender" }
+func (o *outside) Name() string { return outsideName }
+
+const outsideName = "Extender"
 
 // Prepare implements ClusterPlugin.
 func (o *outside) Prepare(pod *Pod, _ *View) (j Judgement, _ *Rejection) {

@@ -206,6 +206,19 @@ func (q *queue) fail(w *waiting, plugins []string, now time.Time) {
 	q.incoming("unschedulable", eventFailure)
 }
 
+// again puts a popped pod back to be tried at once: not it was refused, but what it was tried with is done.
+func (q *queue) again(w *waiting, now time.Time) {
+	if q.pods[w.pod.key()] != w || w.place != nowhere {
+		return
+	}
+	w.rejections, w.errors = 0, 0
+	seq := w.seq
+	if q.activate(w, now, eventFailure); w.place == inActive {
+		w.seq = seq
+		heap.Fix(&q.active, w.index)
+	}
+}
+
 // retry puts a popped pod back after its back-off: what went wrong isn't that it didn't fit.
 func (q *queue) retry(w *waiting, now time.Time) {
 	if q.pods[w.pod.key()] != w || w.place != nowhere {

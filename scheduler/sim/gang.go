@@ -132,7 +132,9 @@ func (s *Simulation) gangWaits(a scheduler.Attempt, pods []*pod, spods []*schedu
 		}
 	}
 	found, said := s.engine.PreemptGroup(spods, least)
-	ds[0].PostFilter = said
+	if ds[0].Group != "" { // else it has its own reasons
+		ds[0].PostFilter = said
+	}
 	s.log.waits(pods[0], &ds[0])
 	s.queue.Fail(a, slices.Sorted(maps.Keys(plugins)), instant(s.now))
 	demoted := false
