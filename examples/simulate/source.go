@@ -68,7 +68,7 @@ func (s source) fromTrace() (w sim.Workload, err error) {
 		f := trace.BorgFiles{Machines: table("machine_events"), Instances: table("instance_events"), Collections: optional("collection_events"), Window: window}
 		read = func() (sim.Workload, error) { return trace.ReadBorg(f) }
 	case "alibaba2018":
-		f := trace.Alibaba2018Files{Machines: table("machine_meta"), Containers: optional("container_meta"), Tasks: optional("batch_task"), Window: window}
+		f := trace.Alibaba2018Files{Machines: table("machine_meta"), Containers: optional("container_meta"), Tasks: optional("batch_task"), Instances: optional("batch_instance"), Window: window}
 		read = func() (sim.Workload, error) { return trace.ReadAlibaba2018(f) }
 	case "gpu2023":
 		f := trace.AlibabaGPU2023Files{Nodes: table("openb_node_list"), Pods: table("openb_pod_list"), Window: window}

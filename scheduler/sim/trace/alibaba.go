@@ -17,8 +17,12 @@ import (
 type Alibaba2018Files struct {
 	// Machines is machine_meta. Required.
 	Machines Source
-	// Containers is container_meta: services, which run to the end. Tasks is batch_task: jobs. At least one of them is required.
+	// Containers is container_meta: services, which run to the end. Tasks is batch_task: jobs, of which each task is that many equal pods at once as it has
+	// instances. At least one of the three is required.
 	Containers, Tasks Source
+	// Instances is batch_instance: each row is a pod with a beginning and an end of its own. Tasks then says only what was planned for them; those whose
+	// task isn't there take what they used at most. The table has more than a billion rows: give a Window.
+	Instances Source
 	// MemoryGiB is the memory of the largest machine, of which the trace tells percents. Default 256.
 	MemoryGiB float64
 	Window    Window
@@ -28,6 +32,10 @@ var (
 	alibabaMachine   = []string{"machine_id", "time_stamp", "failure_domain_1", "failure_domain_2", "cpu_num", "mem_size", "status"}
 	alibabaContainer = []string{"container_id", "machine_id", "time_stamp", "app_du", "status", "cpu_request", "cpu_limit", "mem_size"}
 	alibabaTask      = []string{"task_name", "instance_num", "job_name", "task_type", "status", "start_time", "end_time", "plan_cpu", "plan_mem"}
+	alibabaInstance  = []string{
+		"instance_name", "task_name", "job_name", "task_type", "status", "start_time", "end_time", "machine_id", "seq_no", "total_seq_no",
+		"cpu_avg", "cpu_max", "mem_avg", "mem_max",
+	}
 )
 
 // Priorities of services and jobs in the traces that only tell the one from the other.
@@ -36,10 +44,10 @@ const (
 	batchPriority   = 0
 )
 
-// ReadAlibaba2018 reads the trace. Each task of a job is that many pods as it has instances. Containers have the label app, their app_du; machines the zone failure_domain_1.
+// ReadAlibaba2018 reads the trace. Amounts of memory beyond 0 to 100 percent, by which the trace marks what is invalid, count as none. Containers have the label app, their app_du; machines the zone failure_domain_1.
 func ReadAlibaba2018(f Alibaba2018Files) (sim.Workload, error) {
-	if f.Machines == nil || f.Containers == nil && f.Tasks == nil {
-		return sim.Workload{}, fmt.Errorf("trace: Alibaba2018Files: want Machines, and Containers or Tasks")
+	if f.Machines == nil || f.Containers == nil && f.Tasks == nil && f.Instances == nil {
+		return sim.Workload{}, fmt.Errorf("trace: Alibaba2018Files: want Machines, and Containers, Tasks or Instances")
 	}
 	b, err := newBuilder("alibaba-2018", f.Window)
 	if err == nil {
@@ -49,7 +57,12 @@ func ReadAlibaba2018(f Alibaba2018Files) (sim.Workload, error) {
 		return sim.Workload{}, err
 	}
 	bytes := func(percent float64) float64 { return percent / 100 * cmp.Or(f.MemoryGiB, 256) * (1 << 30) }
-	memory := func(percent float64) int64 { return roundMemory(bytes(percent)) }
+	memory := func(percent float64) int64 {
+		if percent > 100 {
+			return 0
+		}
+		return roundMemory(bytes(percent))
+	}
 	seen := map[string]string{} // machines' status
 	err = read("machine_meta", f.Machines, alibabaMachine, true, func(r *rows) error {
 		name, status := r.str("machine_id"), r.str("status")
@@ -65,7 +78,7 @@ func ReadAlibaba2018(f Alibaba2018Files) (sim.Workload, error) {
 			b.add(record{at: at, kind: sim.FailNode, name: name})
 			return nil
 		}
-		if name == "" || cpu <= 0 || mem <= 0 {
+		if name == "" || cpu <= 0 || mem <= 0 || mem > 100 {
 			return nil
 		}
 		b.add(record{at: at, kind: sim.AddNode, node: node(name, int64(min(cpu, 1<<40)*1000), wholeMiB(bytes(mem)), map[string]string{
@@ -79,7 +92,12 @@ func ReadAlibaba2018(f Alibaba2018Files) (sim.Workload, error) {
 	if err := b.alibabaContainers(f.Containers, memory); err != nil {
 		return sim.Workload{}, err
 	}
-	if err := b.alibabaTasks(f.Tasks, memory); err != nil {
+	if f.Instances != nil {
+		err = b.alibabaInstances(f, memory)
+	} else {
+		err = b.alibabaTasks(f.Tasks, memory)
+	}
+	if err != nil {
 		return sim.Workload{}, err
 	}
 	return b.workload(), nil
@@ -105,20 +123,33 @@ func (b *builder) alibabaContainers(src Source, memory func(float64) int64) erro
 	})
 }
 
+// ran is when a task or an instance began, and how long it ran: 0 to the end. ok is false if that wasn't in the trace's time.
+func ran(r *rows) (start, run time.Duration, ok bool) {
+	from, to := r.int("start_time"), r.int("end_time")
+	status := r.str("status")
+	if from <= 0 && to <= 0 || status == "Waiting" || status == "Ready" {
+		return 0, 0, false
+	}
+	if to > 0 {
+		run = max(seconds(float64(to-from)), time.Second)
+	}
+	return seconds(float64(from)), run, true
+}
+
+// planned is what a task's instances ask for.
+func planned(r *rows, memory func(float64) int64) shape {
+	cpu, _ := r.num("plan_cpu")
+	mem, _ := r.num("plan_mem")
+	return shape{milliCPU: milli(cpu / 100), memory: memory(mem), priority: batchPriority}
+}
+
 func (b *builder) alibabaTasks(src Source, memory func(float64) int64) error {
 	seen := map[string]int{}
 	return read("batch_task", src, alibabaTask, true, func(r *rows) error {
-		start, end := r.int("start_time"), r.int("end_time")
-		status := r.str("status")
-		if start <= 0 && end <= 0 || status == "Waiting" || status == "Ready" {
-			return nil // it did not run in the trace's time
+		start, run, ok := ran(r)
+		if !ok {
+			return nil
 		}
-		run := time.Duration(0)
-		if end > 0 {
-			run = max(seconds(float64(end-start)), time.Second)
-		}
-		cpu, _ := r.num("plan_cpu")
-		mem, _ := r.num("plan_mem")
 		instances := r.int("instance_num")
 		if instances > maxInstances {
 			return fmt.Errorf("task of %d instances: want at most %d", instances, maxInstances)
@@ -128,9 +159,43 @@ func (b *builder) alibabaTasks(src Source, memory func(float64) int64) error {
 			name = fmt.Sprint(name, ".", seen[name])
 		}
 		b.add(record{
-			at: seconds(float64(start)), run: run, fails: status == "Failed", space: "batch", name: name, count: int32(max(instances, 1)),
-			template: b.template(shape{milliCPU: milli(cpu / 100), memory: memory(mem), priority: batchPriority}),
+			at: start, run: run, fails: r.str("status") == "Failed", space: "batch", name: name, count: int32(max(instances, 1)),
+			template: b.template(planned(r, memory)),
 		})
+		return nil
+	})
+}
+
+// alibabaInstances takes each attempt at an instance as a pod.
+func (b *builder) alibabaInstances(f Alibaba2018Files, memory func(float64) int64) error {
+	type task struct{ job, name string }
+	plans := map[task]*corev1.Pod{}
+	err := read("batch_task", f.Tasks, alibabaTask, true, func(r *rows) error {
+		if start, run, ok := ran(r); ok && b.window.has(start, run) {
+			plans[task{strings.Clone(r.str("job_name")), strings.Clone(r.str("task_name"))}] = b.template(planned(r, memory))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	seen := map[string]int{}
+	return read("batch_instance", f.Instances, alibabaInstance, true, func(r *rows) error {
+		start, run, ok := ran(r)
+		if !ok || !b.window.has(start, run) {
+			return nil
+		}
+		template := plans[task{r.str("job_name"), r.str("task_name")}]
+		if template == nil {
+			cpu, _ := r.num("cpu_max")
+			mem, _ := r.num("mem_max")
+			template = b.template(shape{milliCPU: milli(cpu / 100), memory: memory(mem), priority: batchPriority})
+		}
+		name := r.str("job_name") + "-" + r.str("task_name") + "-" + r.str("instance_name")
+		if seen[name]++; seen[name] > 1 { // tried again
+			name = fmt.Sprint(name, ".", seen[name])
+		}
+		b.add(record{at: start, run: run, fails: r.str("status") == "Failed", space: "batch", name: name, template: template})
 		return nil
 	})
 }

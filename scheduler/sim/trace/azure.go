@@ -24,7 +24,10 @@ type AzureVMFiles struct {
 
 var azureVM = []string{"vmid", "subscriptionid", "deploymentid", "vmcreated", "vmdeleted", "maxcpu", "avgcpu", "p95maxcpu", "vmcategory", "vmcorecountbucket", "vmmemorybucket"}
 
-// ReadAzureVM reads the trace: a VM is a pod. Interactive VMs come before others by priority.
+// azureStep is the resolution of the trace's times.
+const azureStep = 5 * time.Minute
+
+// ReadAzureVM reads the trace: a VM is a pod, which runs for five minutes at the least. Interactive VMs come before others by priority.
 func ReadAzureVM(f AzureVMFiles) (sim.Workload, error) {
 	if f.VMs == nil || f.Nodes <= 0 {
 		return sim.Workload{}, fmt.Errorf("trace: AzureVMFiles: want VMs, and at least one node")
@@ -50,7 +53,7 @@ func ReadAzureVM(f AzureVMFiles) (sim.Workload, error) {
 		created, deleted := seconds(float64(r.int("vmcreated"))), seconds(float64(r.int("vmdeleted")))
 		run := time.Duration(0)
 		if deleted > 0 {
-			run = max(deleted-created, time.Second)
+			run = max(deleted-created, azureStep)
 		}
 		b.add(record{at: created, run: run, space: "azure", name: fmt.Sprint("vm-", seen), template: b.template(s)})
 		return nil

@@ -28,6 +28,11 @@ type Window struct {
 	Limit int
 }
 
+// has reports whether something of a trace is in the window; run is 0 if it went on to the end.
+func (w Window) has(at, run time.Duration) bool {
+	return (at >= w.From || run == 0 || at+run > w.From) && (w.Length == 0 || at-w.From <= w.Length)
+}
+
 // Machine is what a machine has of which a trace tells parts.
 type Machine struct {
 	// Cores default to 64, MemoryGiB to 256.

@@ -4,7 +4,7 @@
 //
 //	ReadCSV            a simple format of our own: see there
 //	ReadBorg           Google's Borg clusters of 2019: machine_events, instance_events, collection_events, as CSV with a header or as JSON lines from BigQuery
-//	ReadAlibaba2018    machine_meta, container_meta, batch_task
+//	ReadAlibaba2018    machine_meta, container_meta, batch_task, batch_instance
 //	ReadAlibabaGPU2023 openb_node_list, openb_pod_list
 //	ReadAzureVM        vmtable of the Azure Public Dataset, V1 and V2
 //	ReadAzurePacking   the tables vm and vmType of the packing trace of 2020, exported as CSV with a header

@@ -193,6 +193,37 @@ func TestAlibaba2018(t *testing.T) {
 `)
 }
 
+// TestAlibaba2018Instances: each row of batch_instance is a pod with times of its own, that takes what its task planned.
+func TestAlibaba2018Instances(t *testing.T) {
+	files := trace.Alibaba2018Files{
+		Machines: src("m_1,0,1,a_b,96,100,USING\nm_2,0,1,a_b,96,101,USING\n"),
+		Tasks:    src("M1,3,j_1,1,Terminated,100,160,50,0.39\nR2_1,1,j_1,1,Terminated,160,170,100,101\n"),
+		Instances: src(`ins_1,M1,j_1,1,Terminated,100,130,m_1,1,1,48,111,0.31,0.33
+ins_2,M1,j_1,1,Failed,101,105,m_1,1,2,48,111,0.31,0.33
+ins_2,M1,j_1,1,Terminated,107,160,m_1,2,2,48,111,0.31,0.33
+ins_3,M1,j_1,1,Waiting,0,0,,1,1,,,,
+ins_4,R2_1,j_1,1,Running,160,0,m_1,1,1,8,9,0.02,0.02
+ins_5,task_Nzg3ODAwNDgzMTAwNTc2NTQ2Mw==,j_2,12,Interrupted,90,150,m_1,1,1,20,180,0.1,0.78
+`),
+	}
+	w, err := trace.ReadAlibaba2018(files)
+	compare(t, w, err, `
+0s node-add m_1 cpu=96 memory=256Gi failure-domain-2=a_b topology.kubernetes.io/zone=1
+1m30s submit batch/j_2-task_Nzg3ODAwNDgzMTAwNTc2NTQ2Mw==-ins_5 cpu=1800m memory=2Gi run=1m0s
+1m40s submit batch/j_1-M1-ins_1 cpu=500m memory=1Gi run=30s
+1m41s submit batch/j_1-M1-ins_2 cpu=500m memory=1Gi run=4s fails retries=0
+1m47s submit batch/j_1-M1-ins_2.2 cpu=500m memory=1Gi run=53s
+2m40s submit batch/j_1-R2_1-ins_4 cpu=1 memory=0 run=0s
+`)
+	files.Window = trace.Window{From: 140 * time.Second, Length: 10 * time.Second}
+	w, err = trace.ReadAlibaba2018(files)
+	compare(t, w, err, `
+0s node-add m_1 cpu=96 memory=256Gi failure-domain-2=a_b topology.kubernetes.io/zone=1
+0s submit batch/j_1-M1-ins_2 cpu=500m memory=1Gi run=20s
+0s submit batch/j_2-task_Nzg3ODAwNDgzMTAwNTc2NTQ2Mw==-ins_5 cpu=1800m memory=2Gi run=10s
+`)
+}
+
 func TestAlibabaGPU2023(t *testing.T) {
 	w, err := trace.ReadAlibabaGPU2023(trace.AlibabaGPU2023Files{
 		Nodes: src("sn,cpu_milli,memory_mib,gpu,model\nopenb-node-0227,32000,262144,0,nan\nopenb-node-0229,96000,786432,8,V100M32\n"),
@@ -232,6 +263,23 @@ func TestAzure(t *testing.T) {
 0s submit azure/vm-7 cpu=16 memory=32Gi run=6h0m0s priority=1000
 12h0m0s submit azure/vm-8 cpu=16 memory=32Gi run=12h0m0s
 12h0m0s submit azure/vm-9 cpu=32 memory=256Gi run=0s
+`)
+}
+
+// TestAzureVersions: V1 tells cores and memory as they are, V2 by buckets; both without a header, with identifiers in base64, and times that are multiples of five minutes.
+func TestAzureVersions(t *testing.T) {
+	const id = "71fJw0x+SQRdAxKPwLHZnmLCzVXqtBpUFTmqRUmlFCSWaC5Z9d1SwCwjp1LRMKJb"
+	w, err := trace.ReadAzureVM(trace.AzureVMFiles{Nodes: 1, VMs: src(
+		id + ",BSXOcywx8pUU0DueDo6UMol1YzR6tn47KLEKaoXp0a1bf2PpzJ7n7lLlmhQ0OJf9,3KJ+wJ,0,2591700,98.729,2.8,55.1,Unknown,16,112\n" +
+			id + ",s,d,424500,425400,37.879,3.325,37.879,Delay-insensitive,1,0.75\n" +
+			id + ",s,d,1133100,1133700,0.304,0.221,0.304,Interactive,24,64\n" +
+			id + ",s,d,1133100,1133100,0.304,0.221,0.304,Delay-insensitive,2,2\n")})
+	compare(t, w, err, `
+0s node-add node-00000 cpu=64 memory=256Gi topology.kubernetes.io/zone=zone-0
+0s submit azure/vm-1 cpu=16 memory=112Gi run=719h55m0s category=Unknown
+117h55m0s submit azure/vm-2 cpu=1 memory=768Mi run=15m0s category=Delay-insensitive
+314h45m0s submit azure/vm-3 cpu=24 memory=64Gi run=10m0s priority=1000 category=Interactive
+314h45m0s submit azure/vm-4 cpu=2 memory=2Gi run=5m0s category=Delay-insensitive
 `)
 }
 
