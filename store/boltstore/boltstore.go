@@ -42,6 +42,7 @@ type Store struct {
 	tail    tail
 	old     oldTrees
 	overlay overlay // commits that are not in the file
+	frames  frames  // those of them that are in the log, as they are there
 
 	mu      sync.Mutex
 	closed  bool
@@ -61,7 +62,6 @@ type Store struct {
 	epoch          int64     // of the log, 0 before there is one
 	logged         int64     // the newest revision in the log; later ones are of relaxed commits
 	needed         int64     // the first segment that is needed beside the file
-	buf            []byte    // for frames
 	unsettled      *pending  // what a frame of unknown outcome leads to
 	unflushedBytes int       // of relaxed commits that are not in the log
 	flushAt        time.Time // when they have to be

@@ -16,7 +16,6 @@ const (
 	idleAfter = time.Second
 	// retryAfter is how long that waits after it failed, for example because the disk is full.
 	retryAfter = 5 * time.Second
-	arenaLen   = 1 << 20
 )
 
 // record makes next durable in the log. If it returns an error, next is not there, unless unknown is
@@ -81,6 +80,8 @@ func (s *Store) publish(p *pending) {
 	if p.view.floor > s.view.Load().floor {
 		s.hub.Scan()
 	}
+	p.frame.records = p.bytes[frameHead:]
+	s.frames.hold(p.frame, p.slab)
 	s.show(p.view, p.recs, p.events)
 	s.garbage += s.sizes.trim(p.view.floor)
 }
@@ -276,28 +277,17 @@ func (s *Store) keepUp(u *upkeep) {
 	}
 }
 
-// bringUp puts what the overlay has up to revision to into the file. Segment is the first of the log that is
+// bringUp puts what the log has up to revision to into the file. Segment is the first of the log that is
 // needed then, 0 if none is.
 func (s *Store) bringUp(to, floor, reserved, segment int64) error {
 	b := s.file
 	_, err := b.write(func(records, meta *bbolt.Bucket) error {
-		var arena []byte
-		for rev := b.rev + 1; rev <= to; rev++ {
-			recs := s.overlay.revision(rev)
-			if len(recs) == 0 {
-				return fmt.Errorf("boltstore: revision %d is missing in memory", rev)
-			}
-			for i := range recs {
-				r := &recs[i]
-				if need := len(r.key) + len(r.val) + recordMax; cap(arena)-len(arena) < need {
-					arena = make([]byte, 0, max(arenaLen, need))
-				}
-				from := len(arena)
-				arena = appendRecord(arena, &r.record, r.key, r.val)
-				if err := records.Put(recordKey(r.rev, r.index), arena[from:len(arena):len(arena)]); err != nil {
-					return err
-				}
-			}
+		key := make([]byte, 0, recordKeyLen)
+		err := s.frames.each(b.rev, to, func(rev int64, index uint32, v []byte) error {
+			return records.Put(appendRecordKey(key, rev, index), v)
+		})
+		if err != nil {
+			return err
 		}
 		if err := putNumbers(meta, number{keyFloor, floor}, number{keyReserved, reserved}); err != nil {
 			return err
@@ -312,6 +302,7 @@ func (s *Store) bringUp(to, floor, reserved, segment int64) error {
 	}
 	b.rev = max(b.rev, to)
 	s.overlay.trim(to)
+	s.frames.trim(to)
 	return nil
 }
 
@@ -363,10 +354,7 @@ func (s *Store) flush() error {
 	}
 	v := s.view.Load()
 	next := &pending{frame: frame{base: s.logged, last: v.rev, floor: v.floor, reserved: s.reserved}, view: v}
-	next.bytes = next.frame.begin(nil)
-	for rev := s.logged + 1; rev <= v.rev; rev++ {
-		next.add(s.overlay.revision(rev))
-	}
+	next.encode(&s.frames, s.overlay.revisions(s.logged, v.rev))
 	if _, err := s.record(next); err != nil {
 		return err
 	}

@@ -306,6 +306,7 @@ func (s *Store) processAll(reqs []*request) {
 type pending struct {
 	frame  frame
 	bytes  []byte // of the frame, as frame.begin has begun it
+	slab   *slab  // that bytes is of
 	view   *view
 	recs   [][]encoded // those that are not published yet
 	events [][]store.Event
@@ -360,17 +361,8 @@ func (s *Store) process(reqs []*request) {
 		recs:   b.recs,
 		events: events,
 	}
-	next.bytes = next.frame.begin(s.buf[:0])
-	for rev := s.logged + 1; rev <= b.base; rev++ {
-		next.add(s.overlay.revision(rev))
-	}
-	for _, recs := range b.recs {
-		next.add(recs)
-	}
+	next.encode(&s.frames, s.overlay.revisions(s.logged, b.base), b.recs)
 	unknown, err := s.record(next)
-	if s.buf = next.bytes; cap(s.buf) > 1<<20 || unknown {
-		s.buf = nil
-	}
 	if err == nil {
 		s.publish(next)
 	} else {
@@ -384,9 +376,24 @@ func (s *Store) process(reqs []*request) {
 	b.answer(strict, err, unknownErr)
 }
 
-func (p *pending) add(recs []encoded) {
-	for i := range recs {
-		p.bytes = appendLogged(p.bytes, &recs[i])
+// encode makes the bytes of the frame.
+func (p *pending) encode(memory *frames, revs ...[][]encoded) {
+	n := frameHead + frameTail + sectorLen
+	for _, part := range revs {
+		for _, recs := range part {
+			for i := range recs {
+				n += recordMax + len(recs[i].key) + len(recs[i].val)
+			}
+		}
+	}
+	p.bytes, p.slab = memory.buffer(n)
+	p.bytes = p.frame.begin(p.bytes)
+	for _, part := range revs {
+		for _, recs := range part {
+			for i := range recs {
+				p.bytes = appendLogged(p.bytes, &recs[i])
+			}
+		}
 	}
 }
 

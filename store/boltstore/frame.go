@@ -185,34 +185,45 @@ func appendLogged(b []byte, r *encoded) []byte {
 	return b
 }
 
-// eachRecord calls visit for the records of a frame. What visit gets aliases the frame.
-func (f *frame) eachRecord(visit func(record) error) error {
+// split calls visit for each record of a frame: its revision and number and what record.go says, aliasing the frame.
+func (f *frame) split(visit func(rev int64, index uint32, v []byte) error) error {
 	rev, index, count := f.base, uint32(0), uint32(0)
-	var k [recordKeyLen]byte
 	for b := f.records; len(b) > 0; {
 		if len(b) < 4 || binary.BigEndian.Uint32(b) > uint32(len(b)-4) {
 			return errors.New("the length of a record is out of range")
 		}
 		v := b[4 : 4+binary.BigEndian.Uint32(b)]
+		v = v[:len(v):len(v)]
 		b = b[4+len(v):]
-		if index == count {
-			rev, index = rev+1, 0
-		}
-		r, err := decodeRecord(appendRecordKey(k[:0], rev, index), v)
+		n, err := recordCount(v)
 		if err != nil {
 			return err
 		}
-		if index > 0 && r.count != count {
+		if index == count {
+			rev, index, count = rev+1, 0, n
+		}
+		if n != count {
 			return errors.New("the records of a revision do not agree how many they are")
 		}
-		count = r.count
-		index++
-		if err := visit(r); err != nil {
+		if err := visit(rev, index, v); err != nil {
 			return err
 		}
+		index++
 	}
 	if rev != f.last || index != count {
 		return errors.New("its records are not those of its revisions")
 	}
 	return nil
+}
+
+// eachRecord calls visit for the records of a frame. What visit gets aliases the frame.
+func (f *frame) eachRecord(visit func(record) error) error {
+	var k [recordKeyLen]byte
+	return f.split(func(rev int64, index uint32, v []byte) error {
+		r, err := decodeRecord(appendRecordKey(k[:0], rev, index), v)
+		if err != nil {
+			return err
+		}
+		return visit(r)
+	})
 }

@@ -27,7 +27,7 @@ type Options struct {
 	// RelaxedDelay is how long a relaxed commit stays off the disk at most; 0 means 100 ms.
 	RelaxedDelay time.Duration
 	// LogBytes is how large each of the two files of the log becomes before what is in it is brought
-	// into the store's file; so much is also kept in memory. 0 means 16 MiB.
+	// into the store's file; what is not yet there is also kept in memory, values and encoded. 0 means 16 MiB.
 	LogBytes int64
 	// LockTimeout is how long Open waits for another process to close the file; 0 means one second.
 	LockTimeout time.Duration

@@ -46,6 +46,17 @@ func (o *overlay) revision(rev int64) []encoded {
 	return nil
 }
 
+// revisions returns the records of the revisions in (after, to], which must be in the overlay.
+func (o *overlay) revisions(after, to int64) [][]encoded {
+	if after == to {
+		return nil
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	from, end := after+1-o.first, to+1-o.first
+	return o.revs[from:end:end]
+}
+
 func (o *overlay) get(r ref) ([]byte, bool) {
 	if recs := o.revision(r.mod); int(r.index) < len(recs) {
 		return recs[r.index].val, true

@@ -97,6 +97,18 @@ func checksum(key, rest []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, rest)
 }
 
+// recordCount returns how many records the revision of a record has.
+func recordCount(v []byte) (uint32, error) {
+	if len(v) < recordMinLen {
+		return 0, errors.New("it is too short")
+	}
+	n, size := binary.Uvarint(v[5:])
+	if size <= 0 || n == 0 || n > 1<<32-1 {
+		return 0, errors.New("a number in it is malformed")
+	}
+	return uint32(n), nil
+}
+
 // decodeRecord decodes what appendRecord has made; the result aliases v.
 func decodeRecord(k, v []byte) (record, error) {
 	var r record

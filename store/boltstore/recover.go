@@ -190,6 +190,10 @@ func (r *recovery) apply(f frame) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	s.frames.hold(f, nil)
 	v.rev = f.last
-	return err
+	return nil
 }
