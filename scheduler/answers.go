@@ -1,110 +1,65 @@
 package scheduler
 
 import (
-	"slices"
 	"strconv"
+	"unsafe"
 )
-
-// changeLog remembers which nodes changed, so that cached answers are brought up to date by looking at those alone.
-type changeLog struct {
-	first   int // the position of entries[0]
-	entries []change
-
-	once   []change
-	onceAt []int32 // by slot: its place in once, if that is of the same slot
-}
-
-type change struct {
-	slot   int32
-	object bool // the node object itself changed, not only its pods
-}
-
-// maxLog bounds the log; answers older than it are computed anew.
-const maxLog = 1 << 16
-
-func (l *changeLog) add(slot int, object bool) {
-	if len(l.entries) >= maxLog {
-		half := len(l.entries) / 2
-		l.first += half
-		l.entries = append(l.entries[:0], l.entries[half:]...)
-	}
-	l.entries = append(l.entries, change{int32(slot), object})
-}
-
-func (l *changeLog) end() int { return l.first + len(l.entries) }
-
-// since returns what changed after pos; ok is false if that isn't known any more.
-func (l *changeLog) since(pos int) (changes []change, ok bool) {
-	if pos < l.first {
-		return nil, false
-	}
-	return l.entries[pos-l.first:], true
-}
-
-// sinceOnce is since with each node once, in the order in which they first changed. The slice is valid until the next call.
-func (l *changeLog) sinceOnce(pos int) (changes []change, ok bool) {
-	if changes, ok = l.since(pos); len(changes) < 2 {
-		return changes, ok
-	}
-	l.once = l.once[:0]
-	for _, c := range changes {
-		for len(l.onceAt) <= int(c.slot) {
-			l.onceAt = append(l.onceAt, 0)
-		}
-		if at := int(l.onceAt[c.slot]); at < len(l.once) && l.once[at].slot == c.slot {
-			l.once[at].object = l.once[at].object || c.object
-			continue
-		}
-		l.onceAt[c.slot] = int32(len(l.once))
-		l.once = append(l.once, c)
-	}
-	return l.once, ok
-}
 
 // answers are what the cacheable plugins say of the pods of one signature, by slot.
 type answers struct {
-	pos  int
-	used uint64
-	// node is the first rejection by plugins of ScopeNode, full the first of all cacheable ones; nil: feasible.
-	node, full []*Rejection
-	nodeScore  []int64 // weighted sums of plugins without normalization
-	podsScore  []int64
-	raw        [][]int64 // of profile.normalized
-	// rejected counts the nodes that are not feasible by reason, and plugins those that rejected them.
-	reasons, plugins map[string]int
+	entry
+	sig string
+	pos int
+	// said is the place of each node's verdict.
+	said     column
+	verdicts verdicts
+	// fixed are the nodes whose rejection is by a plugin of ScopeNode: their pods don't matter.
+	fixed bitset
+	// nodeScore and podsScore are weighted sums of plugins without normalization.
+	nodeScore, podsScore column
+	raw                  []column // of profile.normalized
 	// resolvable are the nodes whose rejection others' going could resolve.
 	resolvable  bitset
 	resolvables int
-	feasible    int         // nodes
 	candidates  *candidates // for preemption
 }
 
-// answersFor returns up-to-date answers for pod.
+func newAnswers(key, sig string, normalized int) *answers {
+	a := &answers{sig: sig, pos: -1, verdicts: newVerdicts(), raw: make([]column, normalized)}
+	a.entry = entry{key: key, answers: a}
+	return a
+}
+
+// answersFor returns up-to-date answers for pod. They are valid until those for another pod are asked for.
 func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
+	var key []byte
 	if pod.sig == "" {
-		pod.sig = e.sign(prof, pod)
+		key = e.sign(prof, pod)
+	} else {
+		key = append(e.scratch[:0], pod.sig...)
 	}
-	key := pod.sig
+	sig := len(key)
 	if len(e.nominations.node) > 0 {
 		// Pods of another priority yield to other nominated pods.
-		key = pod.sig + " " + strconv.Itoa(int(pod.Priority))
+		key = strconv.AppendInt(append(key, ' '), int64(pod.Priority), 10)
 	}
-	a := e.cache[key]
+	e.scratch = key
+	e.cache.settle(e.opts.AnswerBytes * len(e.nodes))
+	a := e.cache.answersOf(key)
 	if a == nil {
-		e.evict()
-		a = &answers{raw: make([][]int64, len(prof.normalized)), pos: -1, reasons: map[string]int{}, plugins: map[string]int{}}
-		e.cache[key] = a
+		k := string(key)
+		a = newAnswers(k, k[:sig], len(prof.normalized))
+		e.cache.addAnswers(a)
 	}
-	e.lru++
-	a.used = e.lru
+	pod.sig = a.sig // the same string for all
 	a.grow(len(e.nodes))
 	if changes, ok := e.log.sinceOnce(a.pos); ok {
 		for _, c := range changes {
-			e.refresh(a, prof, pod, int(c.slot), c.object)
+			e.refresh(a, prof, pod, c.slot, c.object)
 		}
 	} else {
 		for slot := range e.nodes {
-			e.refresh(a, prof, pod, slot, true)
+			e.refresh(a, prof, pod, int32(slot), true)
 		}
 	}
 	a.pos = e.log.end()
@@ -112,23 +67,39 @@ func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 }
 
 func (a *answers) grow(n int) {
-	more := n - len(a.full)
-	a.node, a.full = slices.Grow(a.node, more), slices.Grow(a.full, more)
-	a.nodeScore, a.podsScore = slices.Grow(a.nodeScore, more), slices.Grow(a.podsScore, more)
-	for len(a.full) < n {
-		a.node, a.full = append(a.node, errGone), append(a.full, errGone)
-		a.nodeScore, a.podsScore = append(a.nodeScore, 0), append(a.podsScore, 0)
+	if n <= a.said.n {
+		return
 	}
-	a.resolvable = a.resolvable.grown(n)
+	a.verdicts.all[verdictGone].nodes += n - a.said.n
+	for _, c := range []*column{&a.said, &a.nodeScore, &a.podsScore} {
+		c.grow(n)
+	}
 	for i := range a.raw {
-		for len(a.raw[i]) < n {
-			a.raw[i] = append(a.raw[i], 0)
-		}
+		a.raw[i].grow(n)
 	}
+	a.resolvable, a.fixed = a.resolvable.grown(n), a.fixed.grown(n)
 }
 
-// sign is the pod's class: the profile's plugins answer the same for all pods in it.
-func (e *Engine) sign(prof *profile, pod *Pod) string {
+// feasible is the number of nodes that are.
+func (a *answers) feasible() int { return a.verdicts.all[verdictFits].nodes }
+
+func (a *answers) fits(slot int32) bool { return a.said.at(slot) == verdictFits }
+
+func (a *answers) score(slot int32) int64 { return a.nodeScore.at(slot) + a.podsScore.at(slot) }
+
+func (a *answers) bytes() int {
+	n := int(unsafe.Sizeof(*a)) + len(a.key) + a.verdicts.bytes() + 8*(cap(a.fixed)+cap(a.resolvable)) + cap(a.said.b) + cap(a.nodeScore.b) + cap(a.podsScore.b)
+	for i := range a.raw {
+		n += int(unsafe.Sizeof(a.raw[i])) + cap(a.raw[i].b)
+	}
+	if a.candidates != nil {
+		n += a.candidates.bytes()
+	}
+	return n
+}
+
+// sign is the pod's class, in memory that is used again: the profile's plugins answer the same for all pods in it.
+func (e *Engine) sign(prof *profile, pod *Pod) []byte {
 	b := append(e.scratch[:0], byte(prof.index))
 	for i, p := range prof.plugins {
 		if p.scope == ScopeCluster {
@@ -145,78 +116,47 @@ func (e *Engine) sign(prof *profile, pod *Pod) string {
 		n := len(b) - at - 4
 		b[at], b[at+1], b[at+2], b[at+3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
 	}
-	e.scratch = b
-	return string(b)
+	return b
 }
-
-// evict makes room for one more signature.
-func (e *Engine) evict() {
-	for len(e.cache) > 0 && (len(e.cache)+len(e.indexes)+1)*max(len(e.nodes), 1) > e.opts.CacheCells {
-		oldest, least := "", ^uint64(0)
-		for k, a := range e.cache {
-			if a.used < least {
-				oldest, least = k, a.used
-			}
-		}
-		gone := e.cache[oldest]
-		delete(e.cache, oldest)
-		for k, x := range e.indexes {
-			if x.base == gone {
-				delete(e.indexes, k)
-			}
-		}
-	}
-}
-
-// errGone is the answer for a slot without node.
-var errGone = &Rejection{Unresolvable: true}
 
 // refresh asks the cacheable plugins about one node again.
-func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int, object bool) {
+func (e *Engine) refresh(a *answers, prof *profile, pod *Pod, slot int32, object bool) {
 	n := e.nodes[slot]
-	if n == nil {
-		a.node[slot] = errGone
-		a.set(slot, errGone)
+	switch {
+	case n == nil:
+		a.set(slot, verdictGone)
+		return
+	case object:
+		r := prof.outside(pod, n.Object.Name)
+		if r == nil {
+			r = prof.ask(ScopeNode, pod, n)
+		}
+		if a.fixed.put(slot, r != nil); r != nil {
+			a.set(slot, a.verdicts.of(r, a.said.at(slot)))
+			return
+		}
+		a.nodeScore.set(slot, a.rate(prof, ScopeNode, pod, n))
+	case a.fixed.has(slot):
 		return
 	}
-	if object {
-		a.node[slot], a.nodeScore[slot] = prof.outside(pod, n.Object.Name), 0
-		for _, p := range prof.plugins {
-			if p.scope != ScopeNode {
-				continue
-			}
-			if p.filter != nil && a.node[slot] == nil {
-				a.node[slot] = p.ask(pod, n)
-			}
-			if p.score != nil && p.normalize == nil {
-				a.nodeScore[slot] += p.weight * p.score.Score(pod, n)
-			}
-		}
-		for i, at := range prof.normalized {
-			if p := prof.plugins[at]; p.scope == ScopeNode && !p.normalize.Indifferent(pod) {
-				a.raw[i][slot] = p.score.Score(pod, n)
-			}
-		}
+	r := e.askPodsOf(prof, pod, n)
+	a.set(slot, a.verdicts.of(r, a.said.at(slot)))
+	if r == nil {
+		a.podsScore.set(slot, a.rate(prof, ScopeNodePods, pod, n))
 	}
-	if a.node[slot] != nil {
-		a.set(slot, a.node[slot])
-		return
-	}
-	a.set(slot, e.askPodsOf(prof, pod, n))
-	if a.full[slot] != nil {
-		return
-	}
-	a.podsScore[slot] = 0
-	for _, p := range prof.plugins {
-		if p.scope == ScopeNodePods && p.score != nil && p.normalize == nil {
-			a.podsScore[slot] += p.weight * p.score.Score(pod, n)
-		}
+}
+
+// rate returns the weighted sum of the scores by the plugins of a scope, and notes those that are to be normalized.
+func (a *answers) rate(prof *profile, scope Scope, pod *Pod, n *Node) (sum int64) {
+	for _, p := range prof.scorers[scope] {
+		sum += p.weight * p.score.Score(pod, n)
 	}
 	for i, at := range prof.normalized {
-		if p := prof.plugins[at]; p.scope == ScopeNodePods && !p.normalize.Indifferent(pod) {
-			a.raw[i][slot] = p.score.Score(pod, n)
+		if p := prof.plugins[at]; p.scope == scope && !p.normalize.Indifferent(pod) {
+			a.raw[i].set(int32(n.slot), p.score.Score(pod, n))
 		}
 	}
+	return sum
 }
 
 // askPodsOf asks the plugins of ScopeNodePods, with the pods that are nominated for the node there, and without.
@@ -238,57 +178,27 @@ func (e *Engine) askPodsOf(prof *profile, pod *Pod, n *Node) (r *Rejection) {
 	return prof.ask(ScopeNodePods, pod, n)
 }
 
-// set notes a node's answer.
-func (a *answers) set(slot int, r *Rejection) {
-	was, is := a.resolvable.has(int32(slot)), r != nil && !r.Unresolvable
-	switch {
-	case is && !was:
-		a.resolvable.set(int32(slot))
-		a.resolvables++
-	case was && !is:
-		a.resolvable.clear(int32(slot))
-		a.resolvables--
-	}
-	old := a.full[slot]
-	if old == r || old.same(r) {
+// set notes a node's verdict.
+func (a *answers) set(slot int32, id int64) {
+	old := a.said.at(slot)
+	if old == id {
 		return
 	}
-	if old == nil {
-		a.feasible--
-	} else if r == nil {
-		a.feasible++
+	was, is := a.verdicts.all[old].resolvable(), a.verdicts.all[id].resolvable()
+	if was != is {
+		a.resolvable.put(slot, is)
+		a.resolvables += int(one(is)) - int(one(was))
 	}
-	a.count(old, -1)
-	a.count(r, 1)
-	a.full[slot] = r
-}
-
-// same reports whether both say the same.
-func (r *Rejection) same(o *Rejection) bool {
-	return r != nil && o != nil && r != errGone && o != errGone && r.Unresolvable == o.Unresolvable && r.Plugin == o.Plugin && slices.Equal(r.Reasons, o.Reasons)
-}
-
-func (a *answers) count(r *Rejection, sign int) {
-	if r == nil || r == errGone {
-		return
-	}
-	for _, reason := range r.Reasons {
-		if a.reasons[reason] += sign; a.reasons[reason] == 0 {
-			delete(a.reasons, reason)
-		}
-	}
-	if a.plugins[r.Plugin] += sign; a.plugins[r.Plugin] == 0 {
-		delete(a.plugins, r.Plugin)
-	}
+	a.said.set(slot, id)
+	a.verdicts.count(id, 1)
+	a.verdicts.count(old, -1)
 }
 
 // ask returns the first rejection by the filters of a scope.
 func (p *profile) ask(scope Scope, pod *Pod, n *Node) *Rejection {
-	for _, s := range p.plugins {
-		if s.scope == scope && s.filter != nil {
-			if r := s.ask(pod, n); r != nil {
-				return r
-			}
+	for _, s := range p.filters[scope] {
+		if r := s.ask(pod, n); r != nil {
+			return r
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"slices"
+	"unsafe"
 )
 
 // candidates are what is known of the nodes on which room could be made for the pods of one signature and priority. The change log says which are to be
@@ -87,6 +88,11 @@ func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compa
 // right reports whether an entry of the heap is still so.
 func (c *candidates) right(r *ranked) bool {
 	return c.by == nil || c.by[r.slot].known && c.by[r.slot].version == r.version
+}
+
+// bytes is the memory that they take.
+func (c *candidates) bytes() int {
+	return int(unsafe.Sizeof(*c)) + cap(c.by)*int(unsafe.Sizeof(kept{})) + cap(c.heap)*int(unsafe.Sizeof(ranked{}))
 }
 
 func (c *candidates) forget(slot int32) {

@@ -105,7 +105,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 		return d
 	}
 	a := e.answersFor(prof, pod)
-	if a.feasible == 0 && !prof.scattered(js) {
+	if a.feasible() == 0 && !prof.scattered(js) {
 		plugins := a.explainInto(&d, e.names)
 		d.Plugins = slices.Sorted(maps.Keys(plugins))
 		prof.addPicking(&d, pod)
@@ -256,7 +256,7 @@ func (b *ballot) reset(classes int) {
 func (e *Engine) overrides(prof *profile, pod *Pod, x *index, js []judged) (out map[int32]*Rejection) {
 	for name := range e.nominations.pods {
 		n := e.byName[name]
-		if n == nil || x.class[n.slot] < 0 {
+		if n == nil || x.classOf(int32(n.slot)) < 0 {
 			continue
 		}
 		rivals := e.rivals(pod, name)
@@ -328,7 +328,7 @@ func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 		return
 	}
 	for _, n := range exempt(js) {
-		if id := x.class[n.slot]; id >= 0 && b.refused[id] != nil {
+		if id := x.classOf(int32(n.slot)); id >= 0 && b.refused[id] != nil {
 			e.admit(prof, pod, x, js, n)
 		}
 	}
@@ -337,7 +337,7 @@ func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 // admit adds a node alone, if all plugins accept it.
 func (e *Engine) admit(prof *profile, pod *Pod, x *index, js []judged, n *Node) {
 	b, slot := &e.ballot, int32(n.slot)
-	if id := x.class[slot]; id >= 0 && b.overrides[slot] == nil &&
+	if id := x.classOf(slot); id >= 0 && b.overrides[slot] == nil &&
 		refusal(js, &Place{Nodes: 1, x: x, slot: slot}, (*DomainJudgement).judge) == nil && e.uncached(prof, pod, n, js) == nil {
 		b.slots = append(b.slots, slot)
 		b.add(x, id, b.slots[len(b.slots)-1:len(b.slots):len(b.slots)])
@@ -457,7 +457,7 @@ func (e *Engine) elect(prof *profile, pod *Pod, x *index, js []judged) (slot int
 			continue
 		}
 		for i := range b.nodes[k] {
-			best(b.totals[k]+x.score[b.nodes[k][i]], b.nodes[k][i:i+1])
+			best(b.totals[k]+x.score.at(b.nodes[k][i]), b.nodes[k][i:i+1])
 		}
 	}
 	return slot, score
@@ -496,7 +496,7 @@ func (e *Engine) electEach(prof *profile, pod *Pod, x *index, js []judged) (slot
 	var sums []int64
 	b.list = b.list[:0]
 	take := func(k int, s int32) {
-		slots, sums, b.list = append(slots, s), append(sums, b.totals[k]+x.score[s]), append(b.list, e.nodes[s])
+		slots, sums, b.list = append(slots, s), append(sums, b.totals[k]+x.score.at(s)), append(b.list, e.nodes[s])
 	}
 	for k, id := range b.ids {
 		if b.nodes[k] != nil {

@@ -1,6 +1,9 @@
 package scheduler
 
-import "slices"
+import (
+	"slices"
+	"unsafe"
+)
 
 // DomainJudgement is a Judgement in terms of sums over topology domains. The engine keeps the sums up to date between decisions, and asks for
 // classes of nodes, not for each node: a decision's cost then grows with the number of domains and of different sums, not with that of nodes.
@@ -43,18 +46,18 @@ func (p *Place) Node() *Node { return p.x.view.nodes[p.slot] }
 // Sum is the i-th sum for the place's domain, and whether it is in one. For a sum without key, ok says whether the nodes count.
 func (p *Place) Sum(i int) (sum int64, ok bool) {
 	d := &p.x.sums[p.off+i]
-	dom := d.of[p.slot]
+	dom := d.domain(p.slot)
 	if dom < 0 {
 		return 0, false
 	}
 	if d.key == "" {
-		return d.sums[dom], d.counted[dom] > 0
+		return d.sums.at(dom), d.counted.at(dom) > 0
 	}
-	return d.sums[dom], true
+	return d.sums.at(dom), true
 }
 
 // Domain identifies the place's domain of the i-th sum, which must be one with Apart: -1 for none.
-func (p *Place) Domain(i int) int { return int(p.x.sums[p.off+i].of[p.slot]) }
+func (p *Place) Domain(i int) int { return int(p.x.sums[p.off+i].domain(p.slot)) }
 
 // Least is the least of the i-th sum over all domains with a node that counts, and how many those are.
 func (p *Place) Least(i int) (least int64, domains int) { return p.x.sums[p.off+i].least() }
@@ -82,15 +85,15 @@ type domainSum struct {
 	key     string
 	coarse  bool     // domains themselves tell classes apart; else their sums do
 	domains *Domains // nil without key
-	of      []int32  // the domain by slot, as counted here
-	part    []int64  // the amount by slot
-	counts  []bool   // by slot
-	sums    []int64  // by domain
-	counted []int32  // nodes that count, by domain
+	of      column   // the domain by slot, from 1, as counted here; 0 for none
+	part    column   // the amount by slot
+	counts  bitset   // by slot
+	sums    column   // by domain
+	counted column   // nodes that count, by domain
 	nonzero int      // domains with another sum than 0
 	values  map[int64]int32
-	// head, next and prev link the slots of each domain, where it isn't coarse.
-	head, next, prev []int32
+	// head, next and prev link the slots of each domain, where it isn't coarse, from 1. Without key each slot is alone.
+	head, next, prev column
 }
 
 func newDomainSum(s *DomainSum, v *View) domainSum {
@@ -114,14 +117,33 @@ func (d *domainSum) stale(s *DomainSum, v *View) bool {
 	return now != d.domains || d.coarse && !s.Apart && !coarse(now.Len/2, len(v.nodes)) || !d.coarse && coarse(2*now.Len, len(v.nodes))
 }
 
+// domain is that of a node, as counted here; -1 for none.
+func (d *domainSum) domain(slot int32) int32 { return int32(d.of.at(slot)) - 1 }
+
+// grow makes room for that many slots.
+func (d *domainSum) grow(slots int) {
+	d.of.grow(slots)
+	d.part.grow(slots)
+	d.counts = d.counts.grown(slots)
+	if d.linked() {
+		d.next.grow(slots)
+		d.prev.grow(slots)
+	}
+}
+
+// linked: a domain's slots have to be found.
+func (d *domainSum) linked() bool { return !d.coarse && d.domains != nil }
+
+func (d *domainSum) bytes() int {
+	n := int(unsafe.Sizeof(*d)) + 8*cap(d.counts) + 32*len(d.values)
+	for _, c := range []*column{&d.of, &d.part, &d.sums, &d.counted, &d.head, &d.next, &d.prev} {
+		n += cap(c.b)
+	}
+	return n
+}
+
 // set counts a node anew; n is nil if there is none. It reports whether the sum of the domain changed that it is in.
 func (d *domainSum) set(s *DomainSum, slot int32, n *Node) (changed bool) {
-	for int(slot) >= len(d.of) {
-		d.of, d.part, d.counts = append(d.of, -1), append(d.part, 0), append(d.counts, false)
-		if !d.coarse {
-			d.next, d.prev = append(d.next, -1), append(d.prev, -1)
-		}
-	}
 	dom, part, counts := int32(-1), int64(0), false
 	if n != nil {
 		if d.domains != nil {
@@ -133,18 +155,20 @@ func (d *domainSum) set(s *DomainSum, slot int32, n *Node) (changed bool) {
 			part, counts = s.Amount(n)
 		}
 	}
-	if old := d.of[slot]; old != dom {
+	had, counted := d.part.at(slot), d.counts.has(slot)
+	if old := d.domain(slot); old != dom {
 		d.leave(slot, old)
-		d.add(old, -d.part[slot], -one(d.counts[slot]))
-		d.of[slot] = dom
+		d.add(old, -had, -one(counted))
+		d.of.set(slot, int64(dom)+1)
 		d.add(dom, part, one(counts))
 		d.join(slot, dom)
 		changed = true
-	} else if d.part[slot] != part || d.counts[slot] != counts {
-		d.add(dom, part-d.part[slot], one(counts)-one(d.counts[slot]))
+	} else if had != part || counted != counts {
+		d.add(dom, part-had, one(counts)-one(counted))
 		changed = true
 	}
-	d.part[slot], d.counts[slot] = part, counts
+	d.part.set(slot, part)
+	d.counts.put(slot, counts)
 	return changed
 }
 
@@ -159,26 +183,34 @@ func (d *domainSum) add(dom int32, amount int64, nodes int32) {
 	if dom < 0 {
 		return
 	}
-	for int(dom) >= len(d.sums) {
-		d.sums, d.counted = append(d.sums, 0), append(d.counted, 0)
+	if n := int(dom) + 1; n > d.sums.n {
+		if d.domains != nil {
+			n = max(n, d.domains.Len)
+		} else {
+			n = max(n, d.of.n)
+		}
+		d.sums.grow(n)
+		d.counted.grow(n)
 	}
-	d.value(dom, -1)
-	if d.sums[dom] != 0 {
+	was, counted := d.sums.at(dom), int32(d.counted.at(dom))
+	d.value(was, counted, -1)
+	if was != 0 {
 		d.nonzero--
 	}
-	d.sums[dom] += amount
-	d.counted[dom] += nodes
-	if d.sums[dom] != 0 {
+	now := was + amount
+	d.sums.set(dom, now)
+	d.counted.set(dom, int64(counted+nodes))
+	if now != 0 {
 		d.nonzero++
 	}
-	d.value(dom, 1)
+	d.value(now, counted+nodes, 1)
 }
 
-func (d *domainSum) value(dom int32, sign int32) {
-	if d.counted[dom] == 0 {
+// value notes a domain's sum, if a node counts there.
+func (d *domainSum) value(v int64, counted, sign int32) {
+	if counted == 0 {
 		return
 	}
-	v := d.sums[dom]
 	if d.values[v] += sign; d.values[v] == 0 {
 		delete(d.values, v)
 	}
@@ -195,43 +227,57 @@ func (d *domainSum) least() (least int64, domains int) {
 }
 
 func (d *domainSum) join(slot, dom int32) {
-	if d.coarse || dom < 0 {
+	if !d.linked() || dom < 0 {
 		return
 	}
-	for int(dom) >= len(d.head) {
-		d.head = append(d.head, -1)
+	d.head.grow(max(int(dom)+1, d.sums.n))
+	h := d.head.at(dom)
+	d.prev.set(slot, 0)
+	d.next.set(slot, h)
+	if h > 0 {
+		d.prev.set(int32(h)-1, int64(slot)+1)
 	}
-	d.prev[slot], d.next[slot] = -1, d.head[dom]
-	if h := d.head[dom]; h >= 0 {
-		d.prev[h] = slot
-	}
-	d.head[dom] = slot
+	d.head.set(dom, int64(slot)+1)
 }
 
 func (d *domainSum) leave(slot, dom int32) {
-	if d.coarse || dom < 0 {
+	if !d.linked() || dom < 0 {
 		return
 	}
-	if p := d.prev[slot]; p >= 0 {
-		d.next[p] = d.next[slot]
+	p, n := d.prev.at(slot), d.next.at(slot)
+	if p > 0 {
+		d.next.set(int32(p)-1, n)
 	} else {
-		d.head[dom] = d.next[slot]
+		d.head.set(dom, n)
 	}
-	if n := d.next[slot]; n >= 0 {
-		d.prev[n] = d.prev[slot]
+	if n > 0 {
+		d.prev.set(int32(n)-1, p)
+	}
+}
+
+// each calls f for the slots of a domain.
+func (d *domainSum) each(dom int32, f func(slot int32)) {
+	switch {
+	case dom < 0:
+	case !d.linked():
+		f(dom)
+	case int(dom) < d.head.n:
+		for s := d.head.at(dom); s > 0; s = d.next.at(int32(s) - 1) {
+			f(int32(s) - 1)
+		}
 	}
 }
 
 // feature is what tells the node's class from others.
 func (d *domainSum) feature(slot int32) int64 {
-	dom := d.of[slot]
+	dom := d.domain(slot)
 	switch {
-	case dom < 0 || d.key == "" && d.counted[dom] == 0:
+	case dom < 0 || d.key == "" && d.counted.at(dom) == 0:
 		return noFeature
 	case d.coarse:
 		return int64(dom)
 	}
-	return d.sums[dom]
+	return d.sums.at(dom)
 }
 
 const noFeature = -1 << 62
@@ -278,6 +324,9 @@ func newSums(js []judged, v *View) *index {
 		x.sums = append(x.sums, newDomainSum(s, v))
 		return true
 	})
+	for i := range x.sums {
+		x.sums[i].grow(len(v.nodes))
+	}
 	for slot := range v.nodes {
 		tally(x, js, v.nodes, int32(slot), nil)
 	}

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -18,8 +19,9 @@ type EngineOptions struct {
 	Profiles []NamedProfile
 	// Seed of the choice between nodes of the same score. Default 1.
 	Seed uint64
-	// CacheCells bounds the memory of cached answers: signatures times nodes. Default 4 million.
-	CacheCells int
+	// AnswerBytes bounds the memory for what plugins said of pods before, in bytes for each node. Default 4096, which is enough for some hundred kinds of pods, by what plugins sign;
+	// of more, those are kept that are decided for most often, and for a pod of another kind all nodes are looked at.
+	AnswerBytes int
 }
 
 // Engine holds a cluster's state and decides where pods go. Not safe for concurrent use.
@@ -44,9 +46,7 @@ type Engine struct {
 
 	view    *View
 	log     changeLog
-	cache   map[string]*answers
-	indexes map[string]*index
-	lru     uint64
+	cache   *answerCache
 	scratch []byte
 	ballot  ballot
 	judged  []judged
@@ -65,11 +65,14 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 		return nil, err
 	}
 	opts.Seed = cmp.Or(opts.Seed, 1)
-	opts.CacheCells = cmp.Or(opts.CacheCells, 4<<20)
+	if opts.AnswerBytes < 0 {
+		return nil, fmt.Errorf("scheduler: EngineOptions.AnswerBytes %d: want 0, for the default, or more", opts.AnswerBytes)
+	}
+	opts.AnswerBytes = cmp.Or(opts.AnswerBytes, 4096)
 	source := rand.NewPCG(opts.Seed, 0)
 	e := &Engine{
 		profiles: profiles, opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
-		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: map[string]*answers{}, indexes: map[string]*index{},
+		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: newAnswerCache(),
 		nominations: newNominations(), view: newView(),
 	}
 	e.view.engine = e

@@ -3,26 +3,27 @@ package scheduler
 import (
 	"encoding/binary"
 	"slices"
+	"unsafe"
 )
 
 // index sorts the nodes that the cacheable plugins accept, for pods of one signature, into classes: those of a class differ in their cached
 // scores alone. Within a class nodes are kept by that score, so that a decision looks at the classes and at the best nodes of the best ones.
 type index struct {
+	entry
 	pos     int
 	base    *answers
 	view    *View
 	sums    []domainSum
-	width   int     // features of a node: the raw scores to be normalized, then one for each sum
-	feats   []int64 // by slot, width each
-	class   []int32 // by slot; -1: not feasible
-	score   []int64 // by slot
-	at      []int32 // by slot: its place in the bucket
+	class   column // by slot, from 1; 0: not feasible
+	score   column // by slot
+	at      column // by slot: its place in the bucket
 	ids     map[string]int32
 	classes []class
 	unused  []int32
-	buf     []int64
-	key     []byte
+	buf     []int64 // a node's features: the raw scores to be normalized, then one for each sum
+	scratch []byte
 	touched []int32
+	held    int // bytes in classes
 }
 
 // class is a set of nodes.
@@ -50,29 +51,45 @@ func (e *Engine) indexFor(prof *profile, pod *Pod, a *answers, js []judged) *ind
 		}
 	}
 	e.scratch = b
-	x := e.indexes[string(b)]
-	if x == nil || x.base != a || x.stale(js, e.view) {
-		x = newIndex(prof, a, js, e.view)
-		e.indexes[string(b)] = x
+	x := e.cache.indexOf(b)
+	if x == nil {
+		x = newIndex(string(b), prof, a, js, e.view)
+		e.cache.addIndex(x)
+	} else if x.base != a || x.stale(js, e.view) {
+		old := x
+		x = newIndex(old.key, prof, a, js, e.view)
+		e.cache.replace(old, x)
 	}
 	e.sync(x, js)
 	return x
 }
 
+// forgetSums forgets what depends on what nodes add to sums.
 func (e *Engine) forgetSums() {
-	clear(e.indexes)
+	e.cache.dropIndexes()
 	e.probe = probe{}
 }
 
-func newIndex(prof *profile, a *answers, js []judged, v *View) *index {
+func newIndex(key string, prof *profile, a *answers, js []judged, v *View) *index {
 	x := &index{pos: -1, base: a, view: v, ids: map[string]int32{}}
+	x.entry = entry{key: key, index: x}
 	eachSum(js, func(_ int, s *DomainSum) bool {
 		x.sums = append(x.sums, newDomainSum(s, v))
 		return true
 	})
-	x.width = len(prof.normalized) + len(x.sums)
-	x.buf = make([]int64, x.width)
+	x.buf = make([]int64, len(prof.normalized)+len(x.sums))
 	return x
+}
+
+// classOf is the node's class, -1 if it is not feasible.
+func (x *index) classOf(slot int32) int32 { return int32(x.class.at(slot)) - 1 }
+
+func (x *index) bytes() int {
+	n := int(unsafe.Sizeof(*x)) + len(x.key) + x.held + cap(x.class.b) + cap(x.score.b) + cap(x.at.b) + 4*(cap(x.unused)+cap(x.touched))
+	for i := range x.sums {
+		n += x.sums[i].bytes()
+	}
+	return n
 }
 
 // eachSum numbers the judgements' sums.
@@ -101,11 +118,11 @@ func (x *index) stale(js []judged, v *View) (stale bool) {
 
 // sync looks at the nodes that changed.
 func (e *Engine) sync(x *index, js []judged) {
-	for len(x.class) < len(e.nodes) {
-		x.class, x.score, x.at = append(x.class, -1), append(x.score, 0), append(x.at, 0)
-		for range x.width {
-			x.feats = append(x.feats, noFeature)
-		}
+	for _, c := range []*column{&x.class, &x.score, &x.at} {
+		c.grow(len(e.nodes))
+	}
+	for i := range x.sums {
+		x.sums[i].grow(len(e.nodes))
 	}
 	changes, ok := e.log.sinceOnce(x.pos)
 	if !ok {
@@ -130,13 +147,14 @@ func (e *Engine) sync(x *index, js []judged) {
 func tally(x *index, js []judged, nodes []*Node, slot int32, touched func(slot int32)) {
 	eachSum(js, func(i int, s *DomainSum) bool {
 		d := &x.sums[i]
-		was := int32(-1)
-		if int(slot) < len(d.of) {
-			was = d.of[slot]
+		if int(slot) >= d.of.n {
+			d.grow(int(slot) + 1)
 		}
+		was := d.domain(slot)
 		if d.set(s, slot, nodes[slot]) && touched != nil && !d.coarse {
-			d.each(d.of[slot], touched)
-			if was != d.of[slot] {
+			now := d.domain(slot)
+			d.each(now, touched)
+			if was != now {
 				d.each(was, touched)
 			}
 		}
@@ -144,47 +162,38 @@ func tally(x *index, js []judged, nodes []*Node, slot int32, touched func(slot i
 	})
 }
 
-func (d *domainSum) each(dom int32, f func(slot int32)) {
-	if dom < 0 || int(dom) >= len(d.head) {
-		return
-	}
-	for s := d.head[dom]; s >= 0; s = d.next[s] {
-		f(s)
-	}
-}
-
 // sort puts a node where it belongs.
 func (x *index) sort(slot int32) {
 	a := x.base
-	if a.full[slot] != nil {
+	if !a.fits(slot) {
 		x.drop(slot)
 		return
 	}
 	f := x.buf
 	for i := range a.raw {
-		f[i] = a.raw[i][slot]
+		f[i] = a.raw[i].at(slot)
 	}
 	for i := range x.sums {
 		f[len(a.raw)+i] = x.sums[i].feature(slot)
 	}
-	score := a.nodeScore[slot] + a.podsScore[slot]
-	own := x.feats[int(slot)*x.width : (int(slot)+1)*x.width]
-	if c := x.class[slot]; c >= 0 && slices.Equal(own, f) {
-		if x.score[slot] != score {
-			x.classes[c].take(x, slot)
-			x.score[slot] = score
-			x.classes[c].put(x, slot)
+	score := a.score(slot)
+	if id := x.classOf(slot); id >= 0 && slices.Equal(x.classes[id].feats, f) {
+		if x.score.at(slot) != score {
+			c := &x.classes[id]
+			c.take(x, slot)
+			x.score.set(slot, score)
+			c.put(x, slot)
 		}
 		return
 	}
 	x.drop(slot)
-	copy(own, f)
-	key := x.encode(own)
+	key := x.encode(f)
 	id, ok := x.ids[string(key)]
 	if !ok {
-		id = x.newClass(own, string(key))
+		id = x.newClass(f, string(key))
 	}
-	x.class[slot], x.score[slot] = id, score
+	x.class.set(slot, int64(id)+1)
+	x.score.set(slot, score)
 	c := &x.classes[id]
 	c.nodes++
 	c.put(x, slot)
@@ -192,6 +201,7 @@ func (x *index) sort(slot int32) {
 
 func (x *index) newClass(feats []int64, key string) int32 {
 	c := class{key: key, feats: slices.Clone(feats)}
+	x.held += c.bytes()
 	id := int32(len(x.classes))
 	if n := len(x.unused); n > 0 {
 		id, x.unused = x.unused[n-1], x.unused[:n-1]
@@ -206,23 +216,24 @@ func (x *index) newClass(feats []int64, key string) int32 {
 
 // encode writes features for use as a key.
 func (x *index) encode(feats []int64) []byte {
-	b := x.key[:0]
+	b := x.scratch[:0]
 	for _, f := range feats {
 		b = binary.AppendVarint(b, f)
 	}
-	x.key = b
+	x.scratch = b
 	return b
 }
 
 func (x *index) drop(slot int32) {
-	id := x.class[slot]
+	id := x.classOf(slot)
 	if id < 0 {
 		return
 	}
 	c := &x.classes[id]
 	c.take(x, slot)
-	x.class[slot] = -1
+	x.class.set(slot, 0)
 	if c.nodes--; c.nodes == 0 {
+		x.held -= c.bytes()
 		delete(x.ids, c.key)
 		x.unused = append(x.unused, id)
 	}
@@ -241,26 +252,32 @@ func (c *class) find(score int64) (int, bool) {
 }
 
 func (c *class) put(x *index, slot int32) {
-	i, ok := c.find(x.score[slot])
+	score := x.score.at(slot)
+	i, ok := c.find(score)
 	if !ok {
 		var b bucket
 		if n := len(c.buckets); n < cap(c.buckets) {
 			b.slots = c.buckets[:n+1][n].slots[:0] // one that was emptied before
 		}
-		b.score = x.score[slot]
+		b.score = score
+		room := cap(c.buckets)
 		c.buckets = slices.Insert(c.buckets, i, b)
+		x.held += (cap(c.buckets) - room) * int(unsafe.Sizeof(b))
 	}
 	b := &c.buckets[i]
-	x.at[slot] = int32(len(b.slots))
+	x.at.set(slot, int64(len(b.slots)))
+	room := cap(b.slots)
 	b.slots = append(b.slots, slot)
+	x.held += 4 * (cap(b.slots) - room)
 }
 
 func (c *class) take(x *index, slot int32) {
-	i, _ := c.find(x.score[slot])
+	i, _ := c.find(x.score.at(slot))
 	b := &c.buckets[i]
 	last := len(b.slots) - 1
-	moved := b.slots[last]
-	b.slots[x.at[slot]], x.at[moved] = moved, x.at[slot]
+	moved, at := b.slots[last], x.at.at(slot)
+	b.slots[at] = moved
+	x.at.set(moved, at)
 	b.slots = b.slots[:last]
 	if last == 0 {
 		empty := c.buckets[i]
@@ -268,6 +285,12 @@ func (c *class) take(x *index, slot int32) {
 		c.buckets[len(c.buckets)-1] = empty
 		c.buckets = c.buckets[:len(c.buckets)-1]
 	}
+}
+
+// bytes is the memory that it takes without its buckets.
+func (c *class) bytes() int {
+	const place = 48 // in index.ids
+	return int(unsafe.Sizeof(*c)) + len(c.key) + 8*len(c.feats) + place
 }
 
 func (c *class) best() *bucket { return &c.buckets[len(c.buckets)-1] }

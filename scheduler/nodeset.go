@@ -56,6 +56,14 @@ func (b bitset) set(slot int32) { b[slot>>6] |= 1 << (slot & 63) }
 
 func (b bitset) clear(slot int32) { b[slot>>6] &^= 1 << (slot & 63) }
 
+func (b bitset) put(slot int32, in bool) {
+	if in {
+		b.set(slot)
+	} else {
+		b.clear(slot)
+	}
+}
+
 // grown has room for that many slots.
 func (b bitset) grown(slots int) bitset {
 	for len(b)*64 < slots {

@@ -89,6 +89,8 @@ const (
 	ScopeNodePods
 	// ScopeNode: on the node object alone.
 	ScopeNode
+
+	scopes = iota
 )
 
 // Scoped is implemented by plugins whose answers can be cached. For each of the node's changes within the scope, the plugin is asked again.

@@ -20,6 +20,8 @@ type profile struct {
 	rooms     []*pluginState // those that are RoomPlugins
 	// normalized are the plugins, by their place, whose raw scores are cached and normalized in each decision.
 	normalized []int
+	// filters and scorers are the plugins of each scope, the latter without those that normalize.
+	filters, scorers [scopes][]*pluginState
 	// ordered: no pod is scattered.
 	ordered bool
 	// uncachedFilter and uncachedScore: some plugin is asked for each node in each decision.
@@ -109,6 +111,12 @@ func newProfile(field string, index int, of NamedProfile) (*profile, error) {
 		}
 		if s.scope != ScopeCluster && s.normalize != nil {
 			p.normalized = append(p.normalized, i)
+		}
+		if s.filter != nil {
+			p.filters[s.scope] = append(p.filters[s.scope], s)
+		}
+		if s.score != nil && s.normalize == nil {
+			p.scorers[s.scope] = append(p.scorers[s.scope], s)
 		}
 		if s.room != nil {
 			p.rooms = append(p.rooms, s)

@@ -29,7 +29,7 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 		if c.nodes == 0 {
 			continue
 		}
-		each := all || slices.ContainsFunc(apart, func(n *Node) bool { return x.class[n.slot] == int32(id) })
+		each := all || slices.ContainsFunc(apart, func(n *Node) bool { return x.classOf(int32(n.slot)) == int32(id) })
 		if !each {
 			count(b.refused[id], c.nodes)
 			if b.refused[id].Unresolvable {
@@ -89,7 +89,7 @@ func rejectedBefore(js []judged, plugin string, n *Node) *Rejection {
 
 // explainInto fills in what the cached plugins say, and returns those that reject nodes.
 func (a *answers) explainInto(d *Decision, names []string) (plugins map[string]int) {
-	d.Reasons = maps.Clone(a.reasons)
+	d.Reasons = map[string]int{}
 	d.Resolvable = NodeSet{in: slices.Clone(a.resolvable), n: a.resolvables, names: names}
-	return maps.Clone(a.plugins)
+	return a.verdicts.explainInto(d.Reasons)
 }

@@ -138,7 +138,7 @@ func TestEngineAgainstReference(t *testing.T) {
 	for seed := range seeds(t, 600) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		ref := newReference()
-		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, CacheCells: 40})
+		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default(), Seed: seed + 1, AnswerBytes: 600})
 		if err != nil {
 			t.Fatal(err)
 		}

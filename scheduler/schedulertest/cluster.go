@@ -111,7 +111,7 @@ func reassign(e *scheduler.Engine, obj *corev1.Pod) []scheduler.ClusterChange {
 
 // engine builds one anew from the objects.
 func (c *cluster) engine(p scheduler.Plugin) (*scheduler.Engine, error) {
-	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: scheduler.Profile{{Plugin: p}}, CacheCells: 64})
+	e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: scheduler.Profile{{Plugin: p}}, AnswerBytes: 600})
 	if err != nil {
 		return nil, err
 	}

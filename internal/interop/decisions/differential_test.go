@@ -83,7 +83,7 @@ func newWorld(t *testing.T, seed uint64, st *stats) *world {
 		t.Fatal(err)
 	}
 	w.theirs = newUpstream(t, obj.(*schedulerconfig.KubeSchedulerConfiguration).Profiles)
-	if w.ours, err = scheduler.NewEngine(scheduler.EngineOptions{Profiles: cfg.Scheduler.Profiles, Seed: seed + 1, CacheCells: 60}); err != nil {
+	if w.ours, err = scheduler.NewEngine(scheduler.EngineOptions{Profiles: cfg.Scheduler.Profiles, Seed: seed + 1, AnswerBytes: 600}); err != nil {
 		t.Fatal(err)
 	}
 	return w
