@@ -50,7 +50,9 @@ type Store struct {
 	running bool // there is a goroutine in run
 	kicked  chan struct{}
 	calls   sync.WaitGroup // reads and commits; Close waits for them
-	writer  sync.WaitGroup // the goroutine in run, and that of upkeep
+	writer  sync.WaitGroup // the goroutines in run and fly, and that of upkeep
+
+	pipeline pipeline
 
 	recordBytes atomic.Int64 // about what all records take
 
@@ -58,11 +60,12 @@ type Store struct {
 	file  *boltFile   // belongs to upkeep while that goes on, else to the goroutine in run
 
 	// What follows belongs to the goroutine in run.
-	log            *wal      // nil until the first commit
+	log            *wal      // nil until the first commit; fly has it while a batch is in flight
 	epoch          int64     // of the log, 0 before there is one
 	logged         int64     // the newest revision in the log; later ones are of relaxed commits
 	needed         int64     // the first segment that is needed beside the file
-	unsettled      *pending  // what a frame of unknown outcome leads to
+	answered       int       // how many requests the last batch has had
+	unsettled      *batch    // what a frame of unknown outcome leads to
 	unflushedBytes int       // of relaxed commits that are not in the log
 	flushAt        time.Time // when they have to be
 	reserved       int64     // relaxed commits may use revisions up to here

@@ -18,90 +18,6 @@ const (
 	retryAfter = 5 * time.Second
 )
 
-// record makes next durable in the log. If it returns an error, next is not there, unless unknown is
-// true: then it may be, and s.unsettled is next until that is known.
-func (s *Store) record(next *pending) (unknown bool, err error) {
-	if s.log == nil {
-		if err := s.startLog(); err != nil {
-			return false, err
-		}
-	}
-	if !s.log.fits(len(next.bytes)) {
-		if err := s.rotate(); err != nil {
-			return false, err
-		}
-	}
-	maybe, err := s.log.append(&next.frame, next.bytes)
-	if err == nil || s.log.dead == nil {
-		return maybe, err
-	}
-	// The segment cannot be trusted any more. The next one disowns what may be in it of this frame.
-	if maybe {
-		s.unsettled = next
-	}
-	s.opts.Logger.Error(err, "Writing the log failed; going on in its next segment", "path", s.path)
-	if rerr := s.rotate(); rerr != nil {
-		return maybe, err
-	}
-	s.unsettled = nil
-	if maybe, err = s.log.append(&next.frame, next.bytes); maybe && err != nil {
-		s.unsettled = next
-	}
-	return maybe, err
-}
-
-// settle finds out about a frame of unknown outcome before anything else is done: it is written once more,
-// and only then shown to anybody.
-func (s *Store) settle() error {
-	if s.broken != nil {
-		return s.broken
-	}
-	if s.unsettled == nil {
-		return nil
-	}
-	next := s.unsettled
-	if err := s.rotate(); err != nil {
-		return fmt.Errorf("boltstore: an earlier commit is not settled: %w", err)
-	}
-	s.unsettled = nil
-	if maybe, err := s.log.append(&next.frame, next.bytes); err != nil {
-		if maybe {
-			s.unsettled = next
-		}
-		return fmt.Errorf("boltstore: an earlier commit is not settled: %w", err)
-	}
-	s.publish(next)
-	return nil
-}
-
-// publish makes p, which is durable, the state of the store.
-func (s *Store) publish(p *pending) {
-	s.logged, s.reserved, s.unflushedBytes = p.frame.last, p.frame.reserved, 0
-	if p.view.floor > s.view.Load().floor {
-		s.hub.Scan()
-	}
-	p.frame.records = p.bytes[frameHead:]
-	s.frames.hold(p.frame, p.slab)
-	s.show(p.view, p.recs, p.events)
-	s.garbage += s.sizes.trim(p.view.floor)
-}
-
-// show publishes v, which recs have led to, to readers and watchers.
-func (s *Store) show(v *view, recs [][]encoded, events [][]store.Event) {
-	for _, r := range recs {
-		s.recordBytes.Add(s.sizes.add(r))
-	}
-	s.overlay.add(recs...)
-	switch {
-	case len(events) > 0:
-		s.tail.add(v.rev+1-int64(len(events)), events)
-	case len(recs) > 0:
-		s.tail.reset()
-	}
-	s.view.Store(v)
-	s.hub.Published()
-}
-
 // startLog begins a log, and has the file say that there is one.
 func (s *Store) startLog() error {
 	_ = s.wait()
@@ -344,21 +260,6 @@ func (s *Store) advance(rev int64) error {
 	s.tail.reset()
 	s.view.Store(&view{rev: rev, floor: rev, tree: v.tree})
 	s.hub.Published()
-	return nil
-}
-
-// flush makes durable what relaxed commits have not yet.
-func (s *Store) flush() error {
-	if !s.relaxedWait() {
-		return nil
-	}
-	v := s.view.Load()
-	next := &pending{frame: frame{base: s.logged, last: v.rev, floor: v.floor, reserved: s.reserved}, view: v}
-	next.encode(&s.frames, s.overlay.revisions(s.logged, v.rev))
-	if _, err := s.record(next); err != nil {
-		return err
-	}
-	s.publish(next)
 	return nil
 }
 

@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/keelson/keelson/store"
 	"github.com/keelson/keelson/store/internal/cowtree"
@@ -43,7 +40,8 @@ type request struct {
 	rev      int64 // of the commit, or the newest if it changes nothing
 	recs     []encoded
 	conflict *store.ConflictError
-	current  ref // what the conflicting key has
+	current  ref   // what the conflicting key has
+	unread   error // why that cannot be read
 }
 
 type result struct {
@@ -193,48 +191,84 @@ func (s *Store) kick() {
 	}
 }
 
-// run does what there is to write, and ends.
+// run does what there is to write, and ends. It takes in requests and publishes and answers what has become durable, while
+// fly, if there is enough to do for two, writes and syncs.
 func (s *Store) run() {
 	defer s.writer.Done()
 	for {
+		s.land()
 		s.gather()
 		s.reap()
-		s.mu.Lock()
-		n, bytes := 0, 0
-		for n < len(s.queue) && n < maxBatch && bytes < maxBatchBytes {
-			bytes += s.queue[n].bytes
-			n++
-		}
-		batch := slices.Clone(s.queue[:n])
-		s.queue = slices.Delete(s.queue, 0, n)
-		at, more := s.chores()
-		if n == 0 && (s.closed || !more) {
-			s.running = false
-			s.mu.Unlock()
+		reqs, ended := s.take()
+		if ended {
 			return
 		}
-		s.mu.Unlock()
-		switch {
-		case n > 0:
-			s.processAll(batch)
+		if len(reqs) > 0 {
+			s.admit(reqs)
 			s.choresAt = time.Now().Add(idleAfter)
-		case !s.await(at):
-		case s.relaxedWait() && !s.flushAt.After(at):
-			s.process(nil)
-		default:
-			s.idle()
+		}
+		if !s.launch() {
+			s.rest()
 		}
 	}
 }
 
-// gather lets those that have just been answered queue up again, for as long as more of them come.
+// rest waits for something to do, and does what is due while there are no requests.
+func (s *Store) rest() {
+	if s.pipeline.busy() {
+		<-s.kicked
+		return
+	}
+	at, more := s.chores()
+	switch {
+	case !more || !s.await(at):
+	case s.relaxedWait() && !s.flushAt.After(at):
+		s.admit(nil)
+	default:
+		s.idle()
+	}
+}
+
+// take takes what can be evaluated now out of the queue. It reports whether there is nothing left to do, and
+// so no goroutine in run any more. What cannot be done beside a batch that is being written waits for that: skipping revisions,
+// and relaxed commits, which are published before they are in the log.
+func (s *Store) take() (reqs []*request, ended bool) {
+	n, bytes, busy := s.pipeline.room()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.queue {
+		if len(reqs) >= n || bytes <= 0 || busy && (r.advance || r.relaxed) || r.advance && len(reqs) > 0 {
+			break
+		}
+		reqs = append(reqs, r)
+		if bytes -= r.bytes; r.advance {
+			break
+		}
+	}
+	s.queue = slices.Delete(s.queue, 0, len(reqs))
+	if len(reqs) > 0 || busy {
+		return reqs, false
+	}
+	if _, more := s.chores(); s.closed || !more {
+		s.running = false
+		return nil, true
+	}
+	return nil, false
+}
+
+// gather lets those that have just been answered queue up again, for as long as more of them come. If what comes next is to be
+// written at once, half of them are enough: the others are evaluated meanwhile.
 func (s *Store) gather() {
+	enough := maxBatch
+	if !s.pipeline.inFlight() {
+		enough = max(flightMin, (s.answered+1)/2)
+	}
 	for queued := -1; ; {
 		runtime.Gosched()
 		s.mu.Lock()
 		n := len(s.queue)
 		s.mu.Unlock()
-		if n <= queued || n >= maxBatch {
+		if n <= queued || n >= enough {
 			return
 		}
 		queued = n
@@ -271,49 +305,20 @@ func (s *Store) await(then time.Time) bool {
 	}
 }
 
-// batch is what process is about to do.
-type batch struct {
-	s     *Store
-	e     editor
-	base  int64 // the published revision
-	rev   int64
-	recs  [][]encoded // by revision from base+1
-	floor int64
+// flushDue reports whether relaxed commits have waited for long enough.
+func (s *Store) flushDue() bool {
+	return s.relaxedWait() && (time.Until(s.flushAt) <= 0 || s.unflushed() > maxUnflushed || s.unflushedBytes > maxUnflushedBytes)
 }
 
-func (s *Store) newBatch(v *view) *batch {
-	return &batch{s: s, e: v.tree.Edit(), base: v.rev, rev: v.rev, floor: v.floor}
-}
+// unflushed is how many relaxed commits wait for the disk.
+func (s *Store) unflushed() int { return int(s.view.Load().rev - s.logged) }
 
-// processAll answers the requests, those to skip revisions one by one.
-func (s *Store) processAll(reqs []*request) {
-	for len(reqs) > 0 {
-		n := 0
-		for n < len(reqs) && !reqs[n].advance {
-			n++
-		}
-		if n > 0 {
-			s.process(reqs[:n])
-			reqs = reqs[n:]
-			continue
-		}
+// admit evaluates requests, for the batch that is written next.
+func (s *Store) admit(reqs []*request) {
+	if len(reqs) == 1 && reqs[0].advance {
 		reqs[0].done <- result{err: s.advance(reqs[0].advanceTo)}
-		reqs = reqs[1:]
+		return
 	}
-}
-
-// pending is what a frame leads to once it is known to be durable.
-type pending struct {
-	frame  frame
-	bytes  []byte // of the frame, as frame.begin has begun it
-	slab   *slab  // that bytes is of
-	view   *view
-	recs   [][]encoded // those that are not published yet
-	events [][]store.Event
-}
-
-// process answers the requests with at most one frame in the log.
-func (s *Store) process(reqs []*request) {
 	if err := s.settle(); err != nil {
 		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
 		for _, r := range reqs {
@@ -321,130 +326,38 @@ func (s *Store) process(reqs []*request) {
 		}
 		return
 	}
-	strict := s.processRelaxed(reqs)
-	published := s.view.Load()
-	b := s.newBatch(published)
-	conflicts := false
-	for _, r := range strict {
-		if r.ops == nil && r.compactTo > 0 {
-			if r.compactTo <= b.base {
-				b.floor = max(b.floor, r.compactTo)
-			}
-			continue
-		}
-		b.evaluate(r)
-		conflicts = conflicts || r.conflict != nil
-	}
-	b.floor = max(b.floor, s.autoFloor(b))
-	reserve := s.reserved
-	if b.rev > s.reserved && slices.ContainsFunc(strict, func(r *request) bool { return r.relaxed }) {
-		reserve = b.rev + reserveAhead
-	}
-	var events [][]store.Event
-	var err error
-	if conflicts || len(b.recs) > 0 && s.hub.Watched() {
-		err = s.read(func(bucket *bbolt.Bucket) (err error) {
-			if events, err = b.events(bucket); err != nil {
-				return err
-			}
-			return b.conflicts(bucket, strict)
-		})
-	}
-	flush := s.relaxedWait() && (time.Until(s.flushAt) <= 0 || s.unflushed() > maxUnflushed || s.unflushedBytes > maxUnflushedBytes)
-	if err != nil || len(b.recs) == 0 && b.floor == published.floor && reserve == s.reserved && !flush {
-		b.answer(strict, err, nil)
-		return
-	}
-	next := &pending{
-		frame:  frame{base: s.logged, last: b.rev, floor: b.floor, reserved: reserve},
-		view:   &view{rev: b.rev, floor: b.floor, tree: b.e.Tree()},
-		recs:   b.recs,
-		events: events,
-	}
-	next.encode(&s.frames, s.overlay.revisions(s.logged, b.base), b.recs)
-	unknown, err := s.record(next)
-	if err == nil {
-		s.publish(next)
-	} else {
-		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
-		s.opts.Logger.Error(err, "Commit failed", "path", s.path, "unknownOutcome", unknown)
-	}
-	var unknownErr error
-	if unknown {
-		unknownErr = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
-	}
-	b.answer(strict, err, unknownErr)
-}
-
-// encode makes the bytes of the frame.
-func (p *pending) encode(memory *frames, revs ...[][]encoded) {
-	n := frameHead + frameTail + sectorLen
-	for _, part := range revs {
-		for _, recs := range part {
-			for i := range recs {
-				n += recordMax + len(recs[i].key) + len(recs[i].val)
-			}
+	if slices.ContainsFunc(reqs, func(r *request) bool { return r.relaxed }) {
+		if reqs = s.admitRelaxed(reqs); len(reqs) == 0 {
+			return
 		}
 	}
-	p.bytes, p.slab = memory.buffer(n)
-	p.bytes = p.frame.begin(p.bytes)
-	for _, part := range revs {
-		for _, recs := range part {
-			for i := range recs {
-				p.bytes = appendLogged(p.bytes, &recs[i])
-			}
-		}
-	}
-}
-
-// unflushed is how many relaxed commits wait for the disk.
-func (s *Store) unflushed() int { return int(s.view.Load().rev - s.logged) }
-
-// answer tells strict requests how it went; unknownErr is for those whose change may survive.
-func (b *batch) answer(reqs []*request, err, unknownErr error) {
+	p := &s.pipeline
+	p.mu.Lock()
+	p.joined(s)
 	for _, r := range reqs {
-		res := result{rev: r.rev, err: err}
-		switch {
-		case unknownErr != nil && (len(r.recs) > 0 || r.compactTo > 0):
-			res = result{err: unknownErr}
-		case err != nil:
-			res = result{err: err}
-		case r.compactTo > b.base:
-			res.err = fmt.Errorf("%w: compaction to revision %d, the newest is %d", store.ErrFutureRevision, r.compactTo, b.base)
-		case r.conflict != nil:
-			res = result{err: r.conflict}
-		}
-		r.done <- res
+		p.joined(s).join(r)
+		p.mu.Unlock() // fly may take the open batch away after any of them
+		p.mu.Lock()
 	}
+	p.mu.Unlock()
 }
 
-// processRelaxed publishes and answers the relaxed requests and returns the others. What cannot
+// admitRelaxed publishes and answers the relaxed requests and returns the others. What cannot
 // be relaxed now is among them.
-func (s *Store) processRelaxed(reqs []*request) []*request {
-	if len(s.opts.RelaxedPrefixes) == 0 {
-		return reqs
-	}
-	b := s.newBatch(s.view.Load())
-	var strict, relaxed []*request
+func (s *Store) admitRelaxed(reqs []*request) []*request {
+	b := s.newBatch(nil)
+	var strict []*request
 	for _, r := range reqs {
 		if !r.relaxed || b.rev >= s.reserved || s.unflushed()+len(b.recs) > maxUnflushed || s.unflushedBytes > maxUnflushedBytes {
 			strict = append(strict, r)
 			continue
 		}
-		b.evaluate(r)
-		relaxed = append(relaxed, r)
+		b.join(r)
 	}
-	if len(relaxed) == 0 {
+	if len(b.reqs) == 0 {
 		return strict
 	}
-	var events [][]store.Event
-	err := s.read(func(bucket *bbolt.Bucket) (err error) {
-		if events, err = b.events(bucket); err != nil {
-			return err
-		}
-		return b.conflicts(bucket, relaxed)
-	})
-	if err == nil && len(b.recs) > 0 {
+	if len(b.recs) > 0 {
 		if !s.relaxedWait() {
 			s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
 		}
@@ -453,107 +366,9 @@ func (s *Store) processRelaxed(reqs []*request) []*request {
 				s.unflushedBytes += len(recs[i].key) + len(recs[i].val)
 			}
 		}
-		s.show(&view{rev: b.rev, floor: b.floor, tree: b.e.Tree()}, b.recs, events)
+		s.show(b)
 	}
-	b.answer(relaxed, err, nil)
+	b.conflicts(s)
+	b.answer(nil, nil)
 	return strict
-}
-
-// evaluate looks whether the conditions of r hold and applies its ops to the batch.
-func (b *batch) evaluate(r *request) {
-	rev := b.rev + 1
-	recs := make([]encoded, 0, len(r.ops))
-	for i := range r.ops {
-		op := &r.ops[i]
-		have, ok := b.e.Get(op.Key)
-		if !op.If.Holds(have.mod) {
-			r.conflict = &store.ConflictError{Key: op.Key, If: op.If, Revision: b.rev}
-			r.current = have
-			return
-		}
-		if op.Kind == store.OpCheck || op.Kind == store.OpDelete && !ok {
-			continue
-		}
-		e := encoded{key: op.Key}
-		e.rev, e.create = rev, rev
-		if ok {
-			e.create, e.prev, e.prevIndex = have.create, have.mod, have.index
-		}
-		if op.Kind == store.OpDelete {
-			e.deleted = true
-		} else {
-			e.val = op.Value
-		}
-		recs = append(recs, e)
-	}
-	r.rev = b.rev
-	if len(recs) == 0 {
-		return
-	}
-	if len(recs) > 1 {
-		slices.SortFunc(recs, func(x, y encoded) int { return strings.Compare(x.key, y.key) })
-	}
-	for i := range recs {
-		e := &recs[i]
-		e.index, e.count = uint32(i), uint32(len(recs))
-		if e.deleted {
-			b.e.Delete(e.key)
-		} else {
-			b.e.Set(e.key, e.ref())
-		}
-	}
-	b.rev = rev
-	b.recs = append(b.recs, recs)
-	r.rev, r.recs = rev, recs
-}
-
-// value returns the value that r refers to, in the batch or before it.
-func (b *batch) value(bucket *bbolt.Bucket, r ref) ([]byte, error) {
-	if r.mod > b.base {
-		return b.recs[r.mod-b.base-1][r.index].val, nil
-	}
-	return b.s.value(bucket, r)
-}
-
-// events returns what the batch changes, nil if nobody watches.
-func (b *batch) events(bucket *bbolt.Bucket) ([][]store.Event, error) {
-	if len(b.recs) == 0 || !b.s.hub.Watched() {
-		return nil, nil
-	}
-	out := make([][]store.Event, len(b.recs))
-	for i, recs := range b.recs {
-		out[i] = make([]store.Event, len(recs))
-		for j := range recs {
-			r, ev := &recs[j], &out[i][j]
-			ev.KV = store.KV{Key: r.key, Value: r.val, CreateRevision: r.create, ModRevision: r.rev}
-			if r.deleted {
-				ev.Deleted, ev.KV.CreateRevision = true, 0
-			}
-			if prev, ok := r.prevRef(); ok {
-				val, err := b.value(bucket, prev)
-				if err != nil {
-					return nil, err
-				}
-				ev.Prev = &store.KV{Key: r.key, Value: val, CreateRevision: prev.create, ModRevision: prev.mod}
-			}
-		}
-	}
-	return out, nil
-}
-
-// conflicts fills in what the keys of conflicts have.
-func (b *batch) conflicts(bucket *bbolt.Bucket, reqs []*request) error {
-	for _, r := range reqs {
-		if r.conflict == nil || r.current.mod == 0 {
-			continue
-		}
-		val, err := b.value(bucket, r.current)
-		if err != nil {
-			return err
-		}
-		r.conflict.Current = &store.KV{
-			Key: r.conflict.Key, Value: val, CreateRevision: r.current.create, ModRevision: r.current.mod,
-		}
-	}
-	return nil
 }

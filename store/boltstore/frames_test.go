@@ -9,12 +9,12 @@ import (
 func TestFrames(t *testing.T) {
 	var f frames
 	value := make([]byte, 10_000)
-	write := func(rev int64) *pending {
-		p := &pending{frame: frame{base: rev - 1, last: rev}}
+	write := func(rev int64) *batch {
 		e := encoded{record: record{rev: rev, create: rev, count: 1}, key: fmt.Sprint("key", rev), val: value}
 		value[0] = byte(rev)
-		p.encode(&f, [][]encoded{{e}})
-		p.frame.records = p.bytes[frameHead:]
+		p := &batch{base: rev - 1, rev: rev, logged: rev - 1, recs: [][]encoded{{e}}}
+		p.encode(&f, nil)
+		p.frame.records = p.data[frameHead:]
 		f.hold(p.frame, p.slab)
 		return p
 	}
