@@ -24,12 +24,18 @@ type wal struct {
 	// dead is why nothing may be appended to the current segment any more: after a write or sync has failed
 	// nobody knows what of it is on disk, whatever a later sync says.
 	dead error
+
+	// How a file is written and synced; tests have that fail.
+	write func(f *os.File, b []byte, at int64) (int, error)
+	sync  func(f *os.File) error
 }
 
 // logPath returns where segment number of the log of the file at path is.
 func logPath(path string, number int64) string { return fmt.Sprintf("%s.log%d", path, number%2) }
 
-func newLog(path string, limit int64) *wal { return &wal{path: path, limit: limit} }
+func newLog(path string, limit int64) *wal {
+	return &wal{path: path, limit: limit, write: (*os.File).WriteAt, sync: syncData}
+}
 
 // fill is what the log grows by ahead of what is written.
 func (l *wal) fill() int64 { return min(max(l.tail, 64<<10), 1<<20, l.limit) }
@@ -67,11 +73,11 @@ func (l *wal) begin(g segment) error {
 		}
 		l.sizes[i] = l.limit
 	}
-	if _, err := f.WriteAt(g.encode(), 0); err != nil {
+	if _, err := l.write(f, g.encode(), 0); err != nil {
 		return fmt.Errorf("boltstore: %w", err)
 	}
 	l.sizes[i] = max(l.sizes[i], segmentStart)
-	if err := syncData(f); err != nil {
+	if err := l.sync(f); err != nil {
 		return fmt.Errorf("boltstore: %w", err)
 	}
 	l.current, l.tail, l.dead = g, segmentStart, nil
@@ -117,7 +123,7 @@ func (l *wal) append(fr *frame, b []byte) (maybe bool, err error) {
 			l.sizes[i] = end + l.fill()
 		}
 	}
-	n, err := f.WriteAt(b, l.tail)
+	n, err := l.write(f, b, l.tail)
 	if err != nil {
 		err = fmt.Errorf("boltstore: %w", err)
 		if !noRoom(err) {
@@ -125,7 +131,7 @@ func (l *wal) append(fr *frame, b []byte) (maybe bool, err error) {
 		}
 		return n == len(b), err
 	}
-	if err := syncData(f); err != nil {
+	if err := l.sync(f); err != nil {
 		l.dead = fmt.Errorf("boltstore: %w", err)
 		return true, l.dead
 	}
