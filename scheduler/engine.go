@@ -43,6 +43,7 @@ type Engine struct {
 	priorities map[int32]int
 
 	nominations nominations
+	rooms       roomCache
 
 	view    *View
 	log     changeLog
@@ -73,7 +74,7 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 	e := &Engine{
 		profiles: profiles, opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
 		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: newAnswerCache(),
-		nominations: newNominations(), view: newView(),
+		nominations: newNominations(), rooms: roomCache{byTop: map[int32]*rooms{}}, view: newView(),
 	}
 	e.view.engine = e
 	return e, nil
@@ -166,12 +167,15 @@ func (e *Engine) refreshed(obj *corev1.Pod) {
 	if !ok {
 		return
 	}
-	pod := *a.pod
+	pod, before := *a.pod, a.pod.Started()
 	pod.Object = obj
 	a.pod = &pod
 	e.pods[obj.UID] = a
 	if n := e.byName[a.node]; n != nil {
 		n.pods[obj.UID], n.order = &pod, nil
+		if !pod.Started().Equal(before) {
+			e.log.add(n.slot, false) // who started last is preempted first
+		}
 	} else if h := e.homeless[a.node]; h != nil {
 		h[obj.UID] = &pod
 	}
@@ -213,10 +217,7 @@ func (e *Engine) Fork() *Engine {
 		}
 		c := *n
 		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
-		c.levels = slices.Clone(n.levels)
-		for k := range c.levels {
-			c.levels[k].requests, c.levels[k].most = c.levels[k].requests.Clone(), c.levels[k].most.Clone()
-		}
+		c.levels = cloneLevels(n.levels)
 		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}
 	f.names = slices.Clone(e.names)

@@ -222,7 +222,7 @@ func (t *groupTrial) spare(units []unit) *GroupPreemption {
 	for _, u := range units {
 		all = append(all, u.pods...)
 	}
-	violating := t.e.view.violating(all)
+	violating := t.e.view.budgets.violating(all, -1)
 	violates := func(u unit) (n int) {
 		for _, p := range u.pods {
 			if violating[p] {

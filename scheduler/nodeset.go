@@ -64,6 +64,23 @@ func (b bitset) put(slot int32, in bool) {
 	}
 }
 
+// any reports whether there is a slot from one up to another, which is not included.
+func (b bitset) any(from, to int32) bool {
+	for i := from >> 6; i <= (to-1)>>6 && int(i) < len(b); i++ {
+		w := b[i]
+		if i == from>>6 {
+			w &= ^uint64(0) << (from & 63)
+		}
+		if i == (to-1)>>6 {
+			w &= ^uint64(0) >> (63 - (to-1)&63)
+		}
+		if w != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // grown has room for that many slots.
 func (b bitset) grown(slots int) bitset {
 	for len(b)*64 < slots {

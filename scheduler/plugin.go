@@ -58,7 +58,8 @@ type FilterPlugin interface {
 // looked at in the order of the fewest and least important victims that there would have to be.
 type RoomPlugin interface {
 	FilterPlugin
-	// MayFit returns false only if Filter would reject the node, too, were as many pods gone from it that ask for no more than freed in all.
+	// MayFit returns false only if Filter would reject the node, too, were as many pods gone from it that ask for no more than freed in all. A node whose
+	// Index is negative stands for many: it has no labels, taints or pods, and as much of everything is allocatable as is left on that of them with most.
 	MayFit(pod *Pod, node *Node, freed *Resources, pods int) bool
 }
 

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -130,6 +131,14 @@ type level struct {
 	most     Resources // the greatest amount of each that a pod asks for; made with the node's order
 }
 
+func cloneLevels(levels []level) []level {
+	out := slices.Clone(levels)
+	for i := range out {
+		out[i].requests, out[i].most = out[i].requests.Clone(), out[i].most.Clone()
+	}
+	return out
+}
+
 // Pods calls f for each pod assigned to the node, in no order, until it returns false.
 func (n *Node) Pods(f func(*Pod) bool) {
 	for _, p := range n.pods {
@@ -172,28 +181,23 @@ func (n *Node) count(p *Pod, sign int32) {
 	}
 }
 
-// below is what the pods of lower priority ask for in all, and how many they are.
-func (n *Node) below(priority int32) (requests Resources, pods int) {
-	for i := range n.levels {
-		l := &n.levels[i]
-		if l.priority >= priority {
-			break
-		}
-		requests.Add(&l.requests, 1)
-		pods += int(l.pods)
-	}
-	return requests, pods
-}
-
 // lower are the pods of lower priority, the most important first, and the most that any of them asks for of each resource.
 func (n *Node) lower(priority int32) (pods []*Pod, most Resources) {
+	if priority == math.MinInt32 {
+		return nil, most
+	}
+	return n.upTo(priority - 1)
+}
+
+// upTo is lower for pods of at most a priority.
+func (n *Node) upTo(priority int32) (pods []*Pod, most Resources) {
 	if n.order == nil {
 		n.sort()
 	}
 	count := 0
 	for i := range n.levels {
 		l := &n.levels[i]
-		if l.priority >= priority {
+		if l.priority > priority {
 			break
 		}
 		most.max(&l.most)

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"container/heap"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +18,9 @@ type Trial struct {
 	node    *Node
 	removed []*Pod
 	began   []judged // before any was removed
+	// What is known of the node's pods, which is right again in the end.
+	levels []level
+	order  []*Pod
 }
 
 // Try begins a trial.
@@ -32,6 +34,9 @@ func (v *View) Try(pod *Pod, node *Node) *Trial {
 
 // Remove takes a pod off the node for now.
 func (t *Trial) Remove(p *Pod) {
+	if len(t.removed) == 0 && t.levels == nil {
+		t.levels, t.order = cloneLevels(t.node.levels), t.node.order
+	}
 	t.node.take(p)
 	t.e.view.put(p, t.node.slot, -1)
 	t.removed = append(t.removed, p)
@@ -51,6 +56,9 @@ func (t *Trial) Fits() *Rejection { return t.e.check(t.prof, t.pod, t.node, t.be
 func (t *Trial) End() {
 	for len(t.removed) > 0 {
 		t.Restore(t.removed[len(t.removed)-1])
+	}
+	if t.order != nil {
+		t.node.levels, t.node.order = t.levels, t.order
 	}
 }
 
@@ -80,15 +88,10 @@ func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Cand
 	prof := e.profileOf(pod)
 	c := e.keptCandidates(prof, pod, failed, compare)
 	if c == nil {
-		c = &candidates{compare: compare, refused: map[string]int{}, heap: make(candidateHeap, 0, failed.Resolvable.n)}
-		for slot := range failed.Resolvable.in.all() {
-			if n := e.nodes[slot]; n != nil && n.Object.Name == failed.Resolvable.names[slot] {
-				c.consider(e, prof, pod, slot)
-			}
-		}
-		heap.Init(&c.heap)
+		c = newCandidates(e, pod.Priority)
+		c.compare, c.among, c.names = compare, failed.Resolvable.in, failed.Resolvable.names
 	}
-	if best = c.best(e, pod); best != nil {
+	if best = c.best(e, prof, pod); best != nil {
 		return best, nil
 	}
 	return nil, maps.Clone(c.refused)
@@ -110,7 +113,7 @@ func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	if c.Refused = t.Fits(); c.Refused != nil {
 		return c
 	}
-	violating := v.violating(lower)
+	violating := v.budgets.violating(lower, n.slot)
 	for _, spare := range []bool{true, false} {
 		for _, p := range lower {
 			if violating[p] != spare {

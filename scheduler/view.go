@@ -46,9 +46,7 @@ type View struct {
 	terms      [termKinds]map[string]*termCount
 	unused     int // terms that no pod has any more
 	clock      uint64
-	pdbs       map[string]*pdb
-	pdbOrder   []*pdb // by namespace and name; nil if it must be made anew
-	pdbVersion int
+	budgets    budgets
 	engine     *Engine
 }
 
@@ -87,7 +85,7 @@ type termCount struct {
 func newView() *View {
 	v := &View{
 		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), images: images{nodes: map[string]int{}}, owners: newOwners(),
-		domains: map[string]*Domains{}, fine: map[string]bool{}, counters: map[string]*counter{}, pdbs: map[string]*pdb{},
+		domains: map[string]*Domains{}, fine: map[string]bool{}, counters: map[string]*counter{}, budgets: newBudgets(),
 	}
 	for k := range v.terms {
 		v.terms[k] = map[string]*termCount{}
@@ -106,7 +104,7 @@ func (v *View) fork(nodes []*Node) *View {
 		f.images.nodeSet(slot, n)
 	}
 	f.owners = v.owners.clone()
-	f.pdbs = maps.Clone(v.pdbs)
+	f.budgets = v.budgets.clone()
 	for _, n := range nodes {
 		if n != nil {
 			for _, p := range n.pods {
