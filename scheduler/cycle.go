@@ -268,7 +268,7 @@ func (s *Scheduler) denied(p *placed, r *Rejection) *report {
 	if len(r.Reasons) > 0 {
 		message = r.Reasons[0]
 	}
-	return &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: message}
+	return &report{pod: p.pod, reason: corev1.PodReasonUnschedulable, message: message, nominate: new(string)}
 }
 
 // giveBack takes the place back from a pod that could not be bound, which will be tried again.
@@ -277,18 +277,18 @@ func (s *Scheduler) giveBack(p *placed, err error) *report {
 	s.free(p)
 	s.queue.retry(p.w, now)
 	s.metrics.attempt(p.prof.name, "error", now.Sub(p.began))
-	return &report{pod: p.pod, reason: corev1.PodReasonSchedulerError, message: err.Error(), err: err}
+	return &report{pod: p.pod, reason: corev1.PodReasonSchedulerError, message: err.Error(), nominate: new(string), err: err}
 }
 
-// free undoes the placing of a pod.
+// free undoes the placing of a pod, and its nomination.
 func (s *Scheduler) free(p *placed) {
 	if p.node == "" {
+		s.engine.Nominate(p.pod, "")
 		return
 	}
 	s.engine.Unreserve(p.pod, p.node)
 	if s.engine.Remove(p.pod.key()) != nil {
 		s.helped(ClusterChange{FreedPod: p.pod})
-		s.engine.Nominate(p.pod, p.pod.Object.Status.NominatedNodeName)
 	}
 }
 

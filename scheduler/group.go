@@ -201,9 +201,11 @@ func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (a grou
 	nominated := make([]string, len(pods))
 	for i, p := range pods {
 		nominated[i] = e.Nominated(p.key())
+		e.nominateMember(p, "")
 	}
 	fit := 0
 	for i, p := range pods {
+		e.nominateMember(p, nominated[i])
 		d := h.decide(e, p)
 		if h.open() {
 			e.unscheduleGroup(pods, a.decisions, nominated)
@@ -220,6 +222,7 @@ func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (a grou
 				fit++
 			}
 		}
+		e.nominateMember(p, "")
 		a.decisions = append(a.decisions, d)
 		if a.err != nil {
 			a.message = memberFailed(a.err).Error()
@@ -235,8 +238,22 @@ func (e *Engine) scheduleGroup(pods []*Pod, min, placed int, h *hearing) (a grou
 	}
 	if a.ok = a.message == ""; !a.ok {
 		e.unscheduleGroup(pods, a.decisions, nominated)
+		return a
+	}
+	for i, p := range pods {
+		if !a.decisions[i].Fits() {
+			e.nominateMember(p, nominated[i])
+		}
 	}
 	return a
+}
+
+// nominateMember nominates a pod while its group is being placed: only that one whose turn it is has a claim to where room was made for it, for the
+// others may go elsewhere now.
+func (e *Engine) nominateMember(p *Pod, node string) {
+	if e.Nominated(p.key()) != node {
+		e.Nominate(p, node)
+	}
 }
 
 // memberFailed is what kube-scheduler says to the others of a group if something went wrong with one, also to those whose turn had not come.
@@ -277,9 +294,7 @@ func (e *Engine) unscheduleGroup(pods []*Pod, ds []Decision, nominated []string)
 		}
 	}
 	for i, node := range nominated {
-		if e.Nominated(pods[i].key()) != node {
-			e.Nominate(pods[i], node)
-		}
+		e.nominateMember(pods[i], node)
 	}
 }
 

@@ -89,7 +89,9 @@ func (s *scenario) decideGroup(all []scheduler.Attempt, min int) string {
 			s.queue.Fail(a, d.Plugins, scenarioTime)
 			out.WriteString(s.rejected(a.Pod, d))
 		default:
-			d.PostFilter = said
+			if d.Group != "" { // else it has its own reasons
+				d.PostFilter = said
+			}
 			s.queue.Fail(a, d.Plugins, scenarioTime)
 			fmt.Fprintf(&out, "%s: %s\n", a.Pod.Object.Name, d.Message())
 			node := ""

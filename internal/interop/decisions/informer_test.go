@@ -1,12 +1,16 @@
 package decisions
 
 import (
+	"cmp"
 	"reflect"
+	"slices"
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -22,10 +26,18 @@ type informer struct {
 
 func (i *informer) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
 	i.handlers = append(i.handlers, h)
-	for _, o := range i.GetStore().List() {
+	known := i.GetStore().List()
+	slices.SortFunc(known, func(a, b any) int { return cmp.Compare(told(a), told(b)) })
+	for _, o := range known {
 		h.OnAdd(o, true)
 	}
 	return i.SharedIndexInformer.AddEventHandler(cache.ResourceEventHandlerFuncs{}) // for a registration
+}
+
+// told is when an object was told of: resource versions count.
+func told(o any) int {
+	n, _ := strconv.Atoi(o.(client.Object).GetResourceVersion())
+	return n
 }
 
 func (i *informer) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, _ time.Duration) (cache.ResourceEventHandlerRegistration, error) {
@@ -76,7 +88,7 @@ func newInformers(f informers.SharedInformerFactory) map[reflect.Type]*informer 
 	for _, obj := range []client.Object{
 		&corev1.Pod{}, &corev1.Node{}, &corev1.Namespace{}, &corev1.Service{}, &corev1.ReplicationController{}, &appsv1.ReplicaSet{}, &appsv1.StatefulSet{},
 		&policyv1.PodDisruptionBudget{}, &corev1.PersistentVolume{}, &corev1.PersistentVolumeClaim{}, &storagev1.StorageClass{}, &storagev1.CSINode{},
-		&storagev1.CSIDriver{}, &storagev1.CSIStorageCapacity{}, &storagev1.VolumeAttachment{},
+		&storagev1.CSIDriver{}, &storagev1.CSIStorageCapacity{}, &storagev1.VolumeAttachment{}, &schedulingv1beta1.PodGroup{},
 	} {
 		i := &informer{SharedIndexInformer: cache.NewSharedIndexInformer(&cache.ListWatch{}, obj, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})}
 		f.InformerFor(obj, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer { return i })

@@ -37,16 +37,17 @@ type upstream struct {
 	informers map[reflect.Type]*informer
 	preempt   map[string]*defaultpreemption.DefaultPreemption // by profile
 	factory   informers.SharedInformerFactory
+	client    *fake.Clientset
 }
 
-func newUpstream(t *testing.T, profiles []schedulerconfig.KubeSchedulerProfile) *upstream {
+func newUpstream(t *testing.T, profiles []schedulerconfig.KubeSchedulerProfile, opts ...kubescheduler.Option) *upstream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	t.Cleanup(cancel)
 	c := fake.NewClientset()
 	f := informers.NewSharedInformerFactory(c, 0)
-	u := &upstream{informers: newInformers(f), snapshot: cache.NewEmptySnapshot(), factory: f, preempt: map[string]*defaultpreemption.DefaultPreemption{}}
-	opts := []kubescheduler.Option{kubescheduler.WithNodeInfoSnapshot(u.snapshot), kubescheduler.WithParallelism(1)}
+	u := &upstream{informers: newInformers(f), snapshot: cache.NewEmptySnapshot(), factory: f, client: c, preempt: map[string]*defaultpreemption.DefaultPreemption{}}
+	opts = append(opts, kubescheduler.WithNodeInfoSnapshot(u.snapshot), kubescheduler.WithParallelism(1))
 	if profiles != nil {
 		opts = append(opts, kubescheduler.WithProfiles(profiles...))
 	}
