@@ -173,7 +173,7 @@ func (s *Store) keepUp(u *upkeep) {
 	}
 	size := int64(0)
 	u.err = b.db.View(func(tx *bbolt.Tx) error { size = tx.Size(); return nil })
-	if u.err != nil || b.sweeping == b.swept && !u.sweep && u.garbage < max(garbageMin, size/4) {
+	if u.err != nil || b.sweeping == b.swept && !u.sweep && u.garbage < max(garbageMin, size/100*garbagePercent) {
 		return
 	}
 	// While commits go on, no more is swept than keeps the file bounded.

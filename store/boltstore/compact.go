@@ -1,7 +1,7 @@
 package boltstore
 
 import (
-	"bytes"
+	"cmp"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -10,9 +10,11 @@ import (
 const (
 	// sweepChunk is how many obsolete records are deleted in one transaction.
 	sweepChunk = 4096
-	// garbageMin is how many bytes of obsolete records are left alone while commits go on.
-	// Sweeping rewrites the pages that they are in, which costs the less the more there are in each.
-	garbageMin = 8 << 20
+	// How many bytes of obsolete records are left alone while commits go on, at least and in percent of the file.
+	// Sweeping rewrites the pages that they are in, which costs the less the more there are in each:
+	// under random updates at 25 percent, each commit has 2.4 records written once more, at 40 percent 1.3.
+	garbageMin     = 8 << 20
+	garbagePercent = 40
 )
 
 // sizes knows how many bytes of records the revisions of history have, in steps.
@@ -117,9 +119,11 @@ func (b *boltFile) sweep(floor int64) (more bool, err error) {
 }
 
 // deleteRecords deletes records and returns how many bytes they had.
-func deleteRecords(records *bbolt.Bucket, keys [][]byte) (bytes int64, err error) {
+func deleteRecords(records *bbolt.Bucket, places []place) (bytes int64, err error) {
 	c := records.Cursor()
-	for _, key := range keys {
+	key := make([]byte, 0, recordKeyLen)
+	for _, p := range places {
+		key = appendRecordKey(key[:0], p.rev, p.index)
 		k, v := c.Seek(key)
 		if string(k) != string(key) {
 			continue // an earlier pass has deleted it
@@ -132,9 +136,19 @@ func deleteRecords(records *bbolt.Bucket, keys [][]byte) (bytes int64, err error
 	return bytes, nil
 }
 
-// findObsolete returns the keys of the records that the changes of the revisions in (swept, floor] have made
+// place is where a record is in the file.
+type place struct {
+	rev   int64
+	index uint32
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.rev, q.rev), cmp.Compare(p.index, q.index))
+}
+
+// findObsolete returns the places of the records that the changes of the revisions in (swept, floor] have made
 // obsolete, in order.
-func findObsolete(path string, records *bbolt.Bucket, swept, floor int64) (obsolete [][]byte, err error) {
+func findObsolete(path string, records *bbolt.Bucket, swept, floor int64) (obsolete []place, err error) {
 	c := records.Cursor()
 	for k, v := c.Seek(recordKey(swept+1, 0)); k != nil; k, v = c.Next() {
 		r, err := decodeRecord(k, v)
@@ -145,12 +159,12 @@ func findObsolete(path string, records *bbolt.Bucket, swept, floor int64) (obsol
 			break
 		}
 		if r.prev != 0 {
-			obsolete = append(obsolete, recordKey(r.prev, r.prevIndex))
+			obsolete = append(obsolete, place{r.prev, r.prevIndex})
 		}
 		if r.deleted {
-			obsolete = append(obsolete, recordKey(r.rev, r.index))
+			obsolete = append(obsolete, place{r.rev, r.index})
 		}
 	}
-	slices.SortFunc(obsolete, bytes.Compare)
+	slices.SortFunc(obsolete, place.compare)
 	return obsolete, nil
 }

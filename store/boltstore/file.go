@@ -68,10 +68,10 @@ type boltFile struct {
 
 	recordBytes *atomic.Int64 // the store's
 
-	rev      int64    // the newest revision in it
-	swept    int64    // obsolete records up to here are gone
-	sweeping int64    // the pass that is under way sweeps up to here
-	obsolete [][]byte // what the pass has still to delete, sorted
+	rev      int64   // the newest revision in it
+	swept    int64   // obsolete records up to here are gone
+	sweeping int64   // the pass that is under way sweeps up to here
+	obsolete []place // what the pass has still to delete, sorted
 
 	doubt  error // why the newest transaction may not be on disk, although bbolt shows it
 	broken error // why nothing can be written any more
