@@ -63,6 +63,9 @@ func (e *Engine) preemptGroup(pods []*Pod, min, placed int, h *hearing) (*GroupP
 		return nil, aboutGroup + a.message, nil
 	}
 	t.ds = a.decisions
+	for _, p := range pods {
+		e.nominateMember(p, "")
+	}
 	t.wide = e.wide(prof, pods)
 	p := t.spare(units)
 	return p, fmt.Sprintf("%sfound a placement for podgroup, preempting %d victims", aboutGroup, len(p.Victims)), nil

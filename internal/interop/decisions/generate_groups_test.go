@@ -105,6 +105,7 @@ func (g *generator) groupCase(seed uint64) *groupCase {
 	wait := 1 + g.IntN(6)
 	group := g.group("g", wait)
 	last = append(last, whole, group)
+	ports := map[string]bool{} // that are taken, by node
 	for i := range min(g.IntN(11), nodes*4) {
 		p := g.groupPod(fmt.Sprint("r", i), int32(g.IntN(4)*10))
 		switch g.IntN(5) {
@@ -121,6 +122,10 @@ func (g *generator) groupCase(seed uint64) *groupCase {
 			p.Spec.Affinity.PodAntiAffinity = nil // kube-scheduler doesn't look at that of victims it spares
 		}
 		p.Spec.NodeName = fmt.Sprint("n", g.IntN(nodes))
+		if ports[p.Spec.NodeName] {
+			p.Spec.Containers[0].Ports = nil
+		}
+		ports[p.Spec.NodeName] = ports[p.Spec.NodeName] || len(p.Spec.Containers[0].Ports) > 0
 		p.Status.StartTime = &metav1.Time{Time: time.Unix(int64(5000+g.IntN(1000)*100+i), 0)}
 		if g.once(25) && len(p.Spec.TopologySpreadConstraints) == 0 {
 			p.DeletionTimestamp = &metav1.Time{Time: time.Unix(9000, 0)}
@@ -129,9 +134,11 @@ func (g *generator) groupCase(seed uint64) *groupCase {
 		c.objects = append(c.objects, p)
 	}
 	if g.once(2) {
-		c.objects = append(c.objects, &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "b"},
-			Spec:   policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": pick(g, "a", "b")}}},
-			Status: policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: int32(g.IntN(2))}})
+		c.objects = append(c.objects, &policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "b"},
+			Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": pick(g, "a", "b")}}},
+			Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: int32(g.IntN(2))},
+		})
 	}
 	never := g.once(12)
 	for i := range wait {

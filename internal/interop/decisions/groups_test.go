@@ -223,9 +223,11 @@ func (c *groupCase) ours(t *testing.T, x *extenderServer, want *groupVerdict) *g
 	var mu sync.Mutex
 	v := newGroupVerdict()
 	var group *schedulingv1beta1.PodGroup
+	first := map[string]string{}
 	for _, o := range c.objects {
 		o = o.DeepCopyObject().(client.Object)
 		if p, ok := o.(*corev1.Pod); ok {
+			first[p.Name] = p.Status.NominatedNodeName
 			o = merged(p)
 		}
 		if err := is[reflect.TypeOf(o)].set(o); err != nil {
@@ -268,7 +270,11 @@ func (c *groupCase) ours(t *testing.T, x *extenderServer, want *groupVerdict) *g
 			for _, cond := range p.Status.Conditions {
 				switch cond.Type {
 				case corev1.PodScheduled:
-					v.failed(p.Name, cond.Reason, cond.Message, p.Status.NominatedNodeName)
+					nominated := p.Status.NominatedNodeName
+					if before, ok := v.Nominated[p.Name]; ok && nominated == first[p.Name] {
+						nominated = before // it is left as it is, and two reports may come in any order
+					}
+					v.failed(p.Name, cond.Reason, cond.Message, nominated)
 				case corev1.DisruptionTarget:
 					v.Victims[p.Name] = cond.Message
 				}
