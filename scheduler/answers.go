@@ -8,7 +8,7 @@ import (
 // answers are what the cacheable plugins say of the pods of one signature, by slot.
 type answers struct {
 	entry
-	sig string
+	sig *string
 	pos int
 	// said is the place of each node's verdict.
 	said     column
@@ -25,7 +25,7 @@ type answers struct {
 }
 
 func newAnswers(key, sig string, normalized int) *answers {
-	a := &answers{sig: sig, pos: -1, verdicts: newVerdicts(), raw: make([]column, normalized)}
+	a := &answers{sig: &sig, pos: -1, verdicts: newVerdicts(), raw: make([]column, normalized)}
 	a.entry = entry{key: key, answers: a}
 	return a
 }
@@ -33,10 +33,10 @@ func newAnswers(key, sig string, normalized int) *answers {
 // answersFor returns up-to-date answers for pod. They are valid until those for another pod are asked for.
 func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 	var key []byte
-	if pod.sig == "" {
+	if sig := pod.signature(); sig == nil {
 		key = e.sign(prof, pod)
 	} else {
-		key = append(e.scratch[:0], pod.sig...)
+		key = append(e.scratch[:0], *sig...)
 	}
 	sig := len(key)
 	if len(e.nominations.node) > 0 {
@@ -51,7 +51,7 @@ func (e *Engine) answersFor(prof *profile, pod *Pod) *answers {
 		a = newAnswers(k, k[:sig], len(prof.normalized))
 		e.cache.addAnswers(a)
 	}
-	pod.sig = a.sig // the same string for all
+	pod.signed(a.sig) // the same string for all
 	a.grow(len(e.nodes))
 	if changes, ok := e.log.sinceOnce(a.pos); ok {
 		for _, c := range changes {

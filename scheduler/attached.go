@@ -29,6 +29,8 @@ type DriverNodes struct {
 	Installed []bool
 	// Limited is how many nodes have a limit.
 	Limited int
+
+	own *owner
 }
 
 func (d *DriverNodes) limit(slot int, n int32) {
@@ -43,19 +45,21 @@ func (d *DriverNodes) limit(slot int, n int32) {
 
 // attached counts volumes by driver and node.
 type attached struct {
-	users       map[string]*claimUse        // by claim
-	claimsOf    map[string]map[string]bool  // keys of claims by the volume they name
-	pods        map[types.UID]attachedPod   // those on nodes that have volumes of drivers
-	presence    map[CSIVolume]map[int]*uses // by node index
+	users       shared[string, *claimUse]      // by claim
+	claimsOf    shared[string, []string]       // keys of claims by the volume they name; the slices never change
+	pods        shared[types.UID, attachedPod] // those on nodes that have volumes of drivers
+	presence    shared[string, *presence]      // by CSIVolume.key
 	drivers     map[string]*DriverNodes
-	slots       map[string]int // of nodes
-	names       []string       // of nodes, by index
-	attachments map[string]*storagev1.VolumeAttachment
-	on          map[string]map[string]CSIVolume // what attachments count as, by node and name
+	slots       shared[string, int] // of nodes
+	names       []string            // of nodes, by index
+	namesLent   bool
+	attachments shared[string, *storagev1.VolumeAttachment]
+	on          shared[string, map[string]CSIVolume] // what attachments count as, by node and name; the inner maps never change
 }
 
 // claimUse are the pods on nodes that use a claim.
 type claimUse struct {
+	own    *owner
 	direct int // not as an ephemeral volume
 	pods   map[types.UID]*Pod
 }
@@ -65,29 +69,23 @@ type attachedPod struct {
 	volumes []CSIVolume
 }
 
+// presence of a volume, by node index.
+type presence struct {
+	own *owner
+	on  map[int]uses
+}
+
 // uses of a volume on a node.
 type uses struct{ pods, attachments int }
 
-func newAttached() attached {
-	return attached{
-		users: map[string]*claimUse{}, claimsOf: map[string]map[string]bool{}, pods: map[types.UID]attachedPod{},
-		presence: map[CSIVolume]map[int]*uses{}, drivers: map[string]*DriverNodes{}, slots: map[string]int{},
-		attachments: map[string]*storagev1.VolumeAttachment{}, on: map[string]map[string]CSIVolume{},
-	}
-}
+// key is the same for the same volume.
+func (c CSIVolume) key() string { return c.Driver + "\x00" + c.Handle }
 
-// fork is filled with what does not depend on pods; those are put on nodes by the caller.
-func (a *attached) fork(v *View) {
-	for key, claims := range a.claimsOf {
-		v.attached.claimsOf[key] = maps.Clone(claims)
-	}
-	for slot, n := range v.nodes {
-		if n != nil {
-			v.attached.nodeSet(v, slot, n)
-		}
-	}
-	for name, obj := range a.attachments {
-		v.attached.attachmentSet(v, name, obj)
+func (a *attached) fork() attached {
+	a.namesLent = true
+	return attached{
+		users: a.users.fork(), claimsOf: a.claimsOf.fork(), pods: a.pods.fork(), presence: a.presence.fork(), drivers: maps.Clone(a.drivers), slots: a.slots.fork(),
+		names: a.names, namesLent: true, attachments: a.attachments.fork(), on: a.on.fork(),
 	}
 }
 
@@ -110,7 +108,7 @@ func (p *Pod) EachClaim(f func(name string, ephemeral bool) bool) {
 
 // CSIVolumeOf returns the volume that a claim has or will have of a CSI driver; ok is false if it has none.
 func (v *View) CSIVolumeOf(claim *corev1.PersistentVolumeClaim) (_ CSIVolume, ok bool) {
-	if pv := v.storage.volumes[claim.Spec.VolumeName]; claim.Spec.VolumeName != "" && pv != nil {
+	if pv := v.storage.volumes.of(claim.Spec.VolumeName); claim.Spec.VolumeName != "" && pv != nil {
 		if pv.Spec.CSI == nil {
 			return CSIVolume{}, false
 		}
@@ -126,21 +124,25 @@ func (v *View) CSIVolumeOf(claim *corev1.PersistentVolumeClaim) (_ CSIVolume, ok
 // DriverNodes returns the columns of a CSI driver, nil if no node has it or its volumes.
 func (v *View) DriverNodes(driver string) *DriverNodes {
 	d := v.attached.drivers[driver]
-	if d != nil {
-		d.grow(len(v.nodes))
+	if d != nil && len(d.Installed) < len(v.nodes) {
+		d = v.driver(driver, len(v.nodes)-1)
 	}
 	return d
 }
 
 // VolumeUsed reports whether a pod on the node of that index uses the volume.
 func (v *View) VolumeUsed(volume CSIVolume, index int) bool {
-	u := v.attached.presence[volume][index]
-	return u != nil && u.pods > 0
+	p := v.attached.presence.of(volume.key())
+	return p != nil && p.on[index].pods > 0
 }
 
 // VolumeNodes are the nodes with pods that use the volume, in no order.
 func (v *View) VolumeNodes(volume CSIVolume) (nodes []*Node) {
-	for slot, u := range v.attached.presence[volume] {
+	p := v.attached.presence.of(volume.key())
+	if p == nil {
+		return nil
+	}
+	for slot, u := range p.on {
 		if u.pods > 0 && v.nodes[slot] != nil {
 			nodes = append(nodes, v.nodes[slot])
 		}
@@ -149,7 +151,9 @@ func (v *View) VolumeNodes(volume CSIVolume) (nodes []*Node) {
 }
 
 // VolumeUsedAnywhere reports whether a pod on any node uses the volume, or it is attached to one.
-func (v *View) VolumeUsedAnywhere(volume CSIVolume) bool { return len(v.attached.presence[volume]) > 0 }
+func (v *View) VolumeUsedAnywhere(volume CSIVolume) bool {
+	return v.attached.presence.of(volume.key()) != nil
+}
 
 func (d *DriverNodes) grow(n int) {
 	d.Attached = grown(d.Attached, n)
@@ -161,11 +165,18 @@ func (d *DriverNodes) grow(n int) {
 	}
 }
 
-func (a *attached) driver(name string, slot int) *DriverNodes {
-	d := a.drivers[name]
-	if d == nil {
-		d = &DriverNodes{}
-		a.drivers[name] = d
+// driver is a driver's columns, to be changed.
+func (v *View) driver(name string, slot int) *DriverNodes {
+	d := v.attached.drivers[name]
+	switch {
+	case d == nil:
+		d = &DriverNodes{own: v.own}
+		v.attached.drivers[name] = d
+	case d.own != v.own:
+		c := *d
+		c.own, c.Attached, c.Limit, c.Installed = v.own, slices.Clone(d.Attached), slices.Clone(d.Limit), slices.Clone(d.Installed)
+		d = &c
+		v.attached.drivers[name] = d
 	}
 	d.grow(slot + 1)
 	return d
@@ -177,18 +188,14 @@ func (a *attached) put(v *View, p *Pod, slot, sign int) {
 	p.EachClaim(func(name string, ephemeral bool) bool {
 		any = true
 		key := p.Object.Namespace + "/" + name
-		u := a.users[key]
-		if u == nil {
-			u = &claimUse{pods: map[types.UID]*Pod{}}
-			a.users[key] = u
-		}
+		u := a.user(v.own, key)
 		if !ephemeral {
 			u.direct += sign
 		}
 		if sign > 0 {
 			u.pods[p.key()] = p
 		} else if delete(u.pods, p.key()); len(u.pods) == 0 {
-			delete(a.users, key)
+			a.users.delete(key)
 		}
 		return true
 	})
@@ -198,14 +205,28 @@ func (a *attached) put(v *View, p *Pod, slot, sign int) {
 	if sign > 0 {
 		a.attach(v, p, slot)
 	} else {
-		a.detach(p.key())
+		a.detach(v, p.key())
 	}
+}
+
+// user is who uses a claim, to be changed.
+func (a *attached) user(own *owner, key string) *claimUse {
+	u := a.users.of(key)
+	switch {
+	case u == nil:
+		u = &claimUse{own: own, pods: map[types.UID]*Pod{}}
+		a.users.set(key, u)
+	case u.own != own:
+		u = &claimUse{own, u.direct, maps.Clone(u.pods)}
+		a.users.set(key, u)
+	}
+	return u
 }
 
 func (a *attached) attach(v *View, p *Pod, slot int) {
 	var volumes []CSIVolume
 	p.EachClaim(func(name string, ephemeral bool) bool {
-		claim := v.storage.claims[p.Object.Namespace+"/"+name]
+		claim := v.storage.claims.of(p.Object.Namespace + "/" + name)
 		if claim == nil || ephemeral && !metav1.IsControlledBy(claim, p.Object) {
 			return true
 		}
@@ -214,55 +235,58 @@ func (a *attached) attach(v *View, p *Pod, slot int) {
 		}
 		return true
 	})
-	a.pods[p.key()] = attachedPod{slot, volumes}
+	a.pods.set(p.key(), attachedPod{slot, volumes})
 	for _, vol := range volumes {
-		a.use(vol, slot, 1, 0)
+		a.use(v, vol, slot, 1, 0)
 	}
 }
 
-func (a *attached) detach(uid types.UID) {
-	p, ok := a.pods[uid]
+func (a *attached) detach(v *View, uid types.UID) {
+	p, ok := a.pods.get(uid)
 	if !ok {
 		return
 	}
-	delete(a.pods, uid)
+	a.pods.delete(uid)
 	for _, vol := range p.volumes {
-		a.use(vol, p.slot, -1, 0)
+		a.use(v, vol, p.slot, -1, 0)
 	}
 }
 
-func (a *attached) use(vol CSIVolume, slot, pods, attachments int) {
-	on := a.presence[vol]
-	if on == nil {
-		on = map[int]*uses{}
-		a.presence[vol] = on
+func (a *attached) use(v *View, vol CSIVolume, slot, pods, attachments int) {
+	key := vol.key()
+	p := a.presence.of(key)
+	switch {
+	case p == nil:
+		p = &presence{v.own, map[int]uses{}}
+		a.presence.set(key, p)
+	case p.own != v.own:
+		p = &presence{v.own, maps.Clone(p.on)}
+		a.presence.set(key, p)
 	}
-	u := on[slot]
-	if u == nil {
-		u = &uses{}
-		on[slot] = u
-		a.driver(vol.Driver, slot).Attached[slot]++
+	was, there := p.on[slot]
+	is := uses{was.pods + pods, was.attachments + attachments}
+	if !there {
+		v.driver(vol.Driver, slot).Attached[slot]++
 	}
-	u.pods += pods
-	u.attachments += attachments
-	if u.pods+u.attachments > 0 {
+	if is.pods+is.attachments > 0 {
+		p.on[slot] = is
 		return
 	}
-	a.driver(vol.Driver, slot).Attached[slot]--
-	if delete(on, slot); len(on) == 0 {
-		delete(a.presence, vol)
+	v.driver(vol.Driver, slot).Attached[slot]--
+	if delete(p.on, slot); len(p.on) == 0 {
+		a.presence.delete(key)
 	}
 }
 
 // again counts the volumes of the pods that use a claim anew.
 func (a *attached) again(v *View, key string) {
-	u := a.users[key]
+	u := a.users.of(key)
 	if u == nil {
 		return
 	}
 	for uid, p := range u.pods {
-		slot := a.pods[uid].slot
-		a.detach(uid)
+		slot := a.pods.of(uid).slot
+		a.detach(v, uid)
 		a.attach(v, p, slot)
 		v.touch(slot)
 	}
@@ -282,10 +306,13 @@ func (a *attached) claimSet(v *View, key string, old, now *corev1.PersistentVolu
 		is = now.Spec.VolumeName
 	}
 	if was != is && was != "" {
-		deleteNested(a.claimsOf, was, key)
+		left := slices.DeleteFunc(slices.Clone(a.claimsOf.of(was)), func(k string) bool { return k == key })
+		if a.claimsOf.set(was, left); len(left) == 0 {
+			a.claimsOf.delete(was)
+		}
 	}
-	if is != "" {
-		putNested(a.claimsOf, is, key, true)
+	if now := a.claimsOf.of(is); is != "" && !slices.Contains(now, key) {
+		a.claimsOf.set(is, append(slices.Clip(now), key))
 	}
 	a.again(v, key)
 }
@@ -295,13 +322,17 @@ func (a *attached) volumeSet(v *View, name string, old, now *corev1.PersistentVo
 	if old != nil && now != nil && csiOf(old) == csiOf(now) {
 		return
 	}
-	for key := range a.claimsOf[name] {
+	for _, key := range a.claimsOf.of(name) {
 		a.again(v, key)
 	}
-	for _, obj := range a.attachments {
+	var again []*storagev1.VolumeAttachment
+	for _, obj := range a.attachments.all() {
 		if p := obj.Spec.Source.PersistentVolumeName; p != nil && *p == name {
-			a.attachmentSet(v, obj.Name, obj)
+			again = append(again, obj)
 		}
+	}
+	for _, obj := range again {
+		a.attachmentSet(v, obj.Name, obj)
 	}
 }
 
@@ -314,23 +345,29 @@ func csiOf(pv *corev1.PersistentVolume) CSIVolume {
 
 // classSet is told when a class has another provisioner.
 func (a *attached) classSet(v *View, name string) {
-	for key := range a.users {
-		if claim := v.storage.claims[key]; claim != nil && volumehelper.GetPersistentVolumeClaimClass(claim) == name {
-			a.again(v, key)
+	var of []string
+	for key := range a.users.all() {
+		if claim := v.storage.claims.of(key); claim != nil && volumehelper.GetPersistentVolumeClaimClass(claim) == name {
+			of = append(of, key)
 		}
+	}
+	for _, key := range of {
+		a.again(v, key)
 	}
 }
 
 // limitsSet is told of each change of a CSINode; obj is nil for one that is gone.
 func (a *attached) limitsSet(v *View, node string, obj *storagev1.CSINode) {
-	slot, ok := a.slots[node]
+	slot, ok := a.slots.get(node)
 	if !ok {
 		return
 	}
-	for _, d := range a.drivers {
-		d.grow(slot + 1)
-		d.limit(slot, -1)
-		d.Installed[slot] = false
+	for name, d := range a.drivers {
+		if slot < len(d.Limit) && (d.Limit[slot] >= 0 || d.Installed[slot]) {
+			d = v.driver(name, slot)
+			d.limit(slot, -1)
+			d.Installed[slot] = false
+		}
 	}
 	v.touch(slot)
 	if obj == nil {
@@ -338,7 +375,7 @@ func (a *attached) limitsSet(v *View, node string, obj *storagev1.CSINode) {
 	}
 	for i := range obj.Spec.Drivers {
 		from := &obj.Spec.Drivers[i]
-		d := a.driver(from.Name, slot)
+		d := v.driver(from.Name, slot)
 		d.Installed[slot] = true
 		if from.Allocatable != nil && from.Allocatable.Count != nil {
 			d.limit(slot, *from.Allocatable.Count)
@@ -348,68 +385,81 @@ func (a *attached) limitsSet(v *View, node string, obj *storagev1.CSINode) {
 
 // nodeSet is told of each change of a node; n is nil for one that is gone.
 func (a *attached) nodeSet(v *View, slot int, n *Node) {
-	for len(a.names) <= slot {
-		a.names = append(a.names, "")
+	was, name := "", ""
+	if slot < len(a.names) {
+		was = a.names[slot]
 	}
-	name := ""
 	if n != nil {
 		name = n.Object.Name
 	}
-	was := a.names[slot]
 	if was == name {
 		return
 	}
+	if a.namesLent {
+		a.names, a.namesLent = slices.Clone(a.names), false
+	}
+	for len(a.names) <= slot {
+		a.names = append(a.names, "")
+	}
 	if was != "" {
 		a.limitsSet(v, was, nil)
-		for _, vol := range a.on[was] {
-			a.use(vol, slot, 0, -1)
+		for _, vol := range a.on.of(was) {
+			a.use(v, vol, slot, 0, -1)
 		}
-		delete(a.slots, was)
+		a.slots.delete(was)
 	}
 	a.names[slot] = name
 	if name != "" {
-		a.slots[name] = slot
-		a.limitsSet(v, name, v.storage.csiNodes[name])
-		for _, vol := range a.on[name] {
-			a.use(vol, slot, 0, 1)
+		a.slots.set(name, slot)
+		a.limitsSet(v, name, v.storage.csiNodes.of(name))
+		for _, vol := range a.on.of(name) {
+			a.use(v, vol, slot, 0, 1)
 		}
 	}
 }
 
 // attachmentSet is told of each change of a VolumeAttachment, or of its volume; obj is nil for one that is gone.
 func (a *attached) attachmentSet(v *View, name string, obj *storagev1.VolumeAttachment) {
-	if old := a.attachments[name]; old != nil {
-		if vol, ok := a.on[old.Spec.NodeName][name]; ok {
-			deleteNested(a.on, old.Spec.NodeName, name)
-			if slot, ok := a.slots[old.Spec.NodeName]; ok {
-				a.use(vol, slot, 0, -1)
+	if old := a.attachments.of(name); old != nil {
+		on := a.on.of(old.Spec.NodeName)
+		if vol, ok := on[name]; ok {
+			on = maps.Clone(on)
+			delete(on, name)
+			if a.on.set(old.Spec.NodeName, on); len(on) == 0 {
+				a.on.delete(old.Spec.NodeName)
+			}
+			if slot, ok := a.slots.get(old.Spec.NodeName); ok {
+				a.use(v, vol, slot, 0, -1)
 				v.touch(slot)
 			}
 		}
 	}
 	if obj == nil {
-		delete(a.attachments, name)
+		a.attachments.delete(name)
 		return
 	}
-	a.attachments[name] = obj
+	a.attachments.set(name, obj)
 	if obj.Spec.Attacher == "" || obj.Spec.Source.PersistentVolumeName == nil {
 		return
 	}
-	pv := v.storage.volumes[*obj.Spec.Source.PersistentVolumeName]
+	pv := v.storage.volumes.of(*obj.Spec.Source.PersistentVolumeName)
 	if pv == nil || pv.Spec.CSI == nil {
 		return
 	}
 	vol := CSIVolume{obj.Spec.Attacher, pv.Spec.CSI.VolumeHandle}
-	putNested(a.on, obj.Spec.NodeName, name, vol)
-	if slot, ok := a.slots[obj.Spec.NodeName]; ok {
-		a.use(vol, slot, 0, 1)
+	on := maps.Clone(a.on.of(obj.Spec.NodeName))
+	if on == nil {
+		on = map[string]CSIVolume{}
+	}
+	on[name] = vol
+	a.on.set(obj.Spec.NodeName, on)
+	if slot, ok := a.slots.get(obj.Spec.NodeName); ok {
+		a.use(v, vol, slot, 0, 1)
 		v.touch(slot)
 	}
 }
 
 // touch says that what is known of a node changed, though neither its object did nor its pods.
 func (v *View) touch(slot int) {
-	if v.engine != nil { // a fork isn't complete yet
-		v.engine.log.add(slot, false)
-	}
+	v.engine.log.add(slot, false)
 }

@@ -112,7 +112,7 @@ func (c *candidates) sync(e *Engine, prof *profile, pod *Pod, a *answers) bool {
 
 // nominatedSlot is the slot of the node that the pod is nominated for, -1 for none.
 func (e *Engine) nominatedSlot(pod *Pod) int32 {
-	if n := e.byName[e.nominations.node[pod.key()]]; n != nil {
+	if n := e.Node(e.nominations.node[pod.key()]); n != nil {
 		return int32(n.slot)
 	}
 	return -1
@@ -282,7 +282,7 @@ func (c *candidates) best(e *Engine, prof *profile, pod *Pod) *Candidate {
 			out := top.Candidate
 			out.Victims = slices.Clone(out.Victims)
 			for i, v := range out.Victims {
-				if now := e.pods[v.key()].pod; now != nil {
+				if now := e.pods.of(v.key()).pod; now != nil {
 					out.Victims[i] = now
 				}
 			}

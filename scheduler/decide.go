@@ -100,7 +100,7 @@ func (e *Engine) Decide(pod *Pod) Decision {
 	case e.count == 0:
 		return d
 	}
-	if n := e.byName[e.nominations.node[pod.key()]]; n != nil && e.check(prof, pod, n, js) == nil {
+	if n := e.Node(e.nominations.node[pod.key()]); n != nil && e.check(prof, pod, n, js) == nil {
 		d.Node, d.Feasible = n.Object.Name, 1
 		return d
 	}
@@ -255,7 +255,7 @@ func (b *ballot) reset(classes int) {
 // overrides are the nodes on which another pod is nominated that affects the plugins that look at the whole cluster.
 func (e *Engine) overrides(prof *profile, pod *Pod, x *index, js []judged) (out map[int32]*Rejection) {
 	for name := range e.nominations.pods {
-		n := e.byName[name]
+		n := e.Node(name)
 		if n == nil || x.classOf(int32(n.slot)) < 0 {
 			continue
 		}

@@ -114,7 +114,11 @@ func (d *domainSum) stale(s *DomainSum, v *View) bool {
 		return false
 	}
 	now := v.Domains(d.key)
-	return now != d.domains || d.coarse && !s.Apart && !coarse(now.Len/2, len(v.nodes)) || !d.coarse && coarse(2*now.Len, len(v.nodes))
+	if now.since != d.domains.since {
+		return true
+	}
+	d.domains = now // the same, or a copy
+	return d.coarse && !s.Apart && !coarse(now.Len/2, len(v.nodes)) || !d.coarse && coarse(2*now.Len, len(v.nodes))
 }
 
 // domain is that of a node, as counted here; -1 for none.

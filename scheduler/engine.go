@@ -31,13 +31,13 @@ type Engine struct {
 	rand     *rand.Rand
 	source   *rand.PCG // of rand
 
-	nodes  []*Node  // by slot; nil for a free one
-	names  []string // by slot: the last node's there; shared with NodeSets
-	free   []int
-	byName map[string]*Node
-	count  int
+	nodes []*Node  // by slot; nil for a free one
+	names []string // by slot: the last node's there; shared with NodeSets
+	free  []int
+	slots shared[string, int] // by name
+	count int
 	// homeless are pods assigned to nodes that are not known (yet).
-	pods     map[types.UID]assigned
+	pods     shared[types.UID, assigned]
 	homeless map[string]map[types.UID]*Pod
 	// priorities counts the assigned pods of each.
 	priorities map[int32]int
@@ -72,8 +72,8 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 	opts.AnswerBytes = cmp.Or(opts.AnswerBytes, 4096)
 	source := rand.NewPCG(opts.Seed, 0)
 	e := &Engine{
-		profiles: profiles, opts: opts, rand: rand.New(source), source: source, byName: map[string]*Node{},
-		pods: map[types.UID]assigned{}, homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: newAnswerCache(),
+		profiles: profiles, opts: opts, rand: rand.New(source), source: source,
+		homeless: map[string]map[types.UID]*Pod{}, priorities: map[int32]int{}, cache: newAnswerCache(),
 		nominations: newNominations(), rooms: roomCache{byTop: map[int32]*rooms{}}, view: newView(),
 	}
 	e.view.engine = e
@@ -84,14 +84,19 @@ func NewEngine(opts EngineOptions) (*Engine, error) {
 func (e *Engine) Nodes() int { return e.count }
 
 // Node returns a node by name, nil if there is none. It must not be modified and is valid until the engine is told of a change.
-func (e *Engine) Node(name string) *Node { return e.byName[name] }
+func (e *Engine) Node(name string) *Node {
+	if slot, ok := e.slots.get(name); ok {
+		return e.nodes[slot]
+	}
+	return nil
+}
 
 // Assigned returns the name of the node a pod is assigned to, "" for none.
-func (e *Engine) Assigned(uid types.UID) string { return e.pods[uid].node }
+func (e *Engine) Assigned(uid types.UID) string { return e.pods.of(uid).node }
 
 // SetNode adds or replaces a node and returns the change, for Hinters.
 func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
-	n := e.byName[obj.Name]
+	n := e.Node(obj.Name)
 	if n == nil {
 		n = &Node{pods: map[types.UID]*Pod{}}
 		if k := len(e.free); k > 0 {
@@ -102,7 +107,7 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 			n.slot = len(e.nodes)
 			e.nodes, e.names = append(e.nodes, n), append(e.names, obj.Name)
 		}
-		e.byName[obj.Name] = n
+		e.slots.set(obj.Name, n.slot)
 		e.count++
 		n.Object, n.Allocatable = obj, ResourcesOf(obj.Status.Allocatable)
 		e.view.nodeSet(e.nodes, n.slot, n)
@@ -123,17 +128,18 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 
 // DeleteNode removes a node and returns the change, for Hinters. Pods assigned to it are remembered, for it may come back.
 func (e *Engine) DeleteNode(name string) ClusterChange {
-	n := e.byName[name]
+	n := e.Node(name)
 	if n == nil {
 		return ClusterChange{}
 	}
 	if len(n.pods) > 0 {
+		n.unshare()
 		for _, p := range n.pods {
 			e.view.put(p, n.slot, -1)
 		}
 		e.homeless[name] = n.pods
 	}
-	delete(e.byName, name)
+	e.slots.delete(name)
 	e.nodes[n.slot] = nil
 	e.free = append(e.free, n.slot)
 	e.count--
@@ -146,10 +152,10 @@ func (e *Engine) DeleteNode(name string) ClusterChange {
 func (e *Engine) Assign(pod *Pod, node string) {
 	e.Remove(pod.key())
 	e.forgetNomination(pod.key())
-	e.pods[pod.key()] = assigned{pod, node}
+	e.pods.set(pod.key(), assigned{pod, node})
 	e.priorities[pod.Priority]++
 	e.seat(pod, 1)
-	if n := e.byName[node]; n != nil {
+	if n := e.Node(node); n != nil {
 		n.put(pod)
 		e.view.put(pod, n.slot, 1)
 		e.log.add(n.slot, false)
@@ -163,15 +169,16 @@ func (e *Engine) Assign(pod *Pod, node string) {
 
 // refreshed replaces the object of an assigned pod, of which nothing changed that placements depend on.
 func (e *Engine) refreshed(obj *corev1.Pod) {
-	a, ok := e.pods[obj.UID]
+	a, ok := e.pods.get(obj.UID)
 	if !ok {
 		return
 	}
 	pod, before := *a.pod, a.pod.Started()
 	pod.Object = obj
 	a.pod = &pod
-	e.pods[obj.UID] = a
-	if n := e.byName[a.node]; n != nil {
+	e.pods.set(obj.UID, a)
+	if n := e.Node(a.node); n != nil {
+		n.unshare()
 		n.pods[obj.UID], n.order = &pod, nil
 		if !pod.Started().Equal(before) {
 			e.log.add(n.slot, false) // who started last is preempted first
@@ -183,16 +190,16 @@ func (e *Engine) refreshed(obj *corev1.Pod) {
 
 // Remove takes a pod off its node and returns it, nil if it was on none.
 func (e *Engine) Remove(uid types.UID) *Pod {
-	a, ok := e.pods[uid]
+	a, ok := e.pods.get(uid)
 	if !ok {
 		return nil
 	}
-	delete(e.pods, uid)
+	e.pods.delete(uid)
 	if e.priorities[a.pod.Priority]--; e.priorities[a.pod.Priority] == 0 {
 		delete(e.priorities, a.pod.Priority)
 	}
 	e.seat(a.pod, -1)
-	if n := e.byName[a.node]; n != nil {
+	if n := e.Node(a.node); n != nil {
 		n.take(a.pod)
 		e.view.put(a.pod, n.slot, -1)
 		e.log.add(n.slot, false)
@@ -204,31 +211,32 @@ func (e *Engine) Remove(uid types.UID) *Pod {
 	return a.pod
 }
 
-// Fork returns an engine with the same state that then goes its own way, for what-if questions: asked the same, both decide the same. It takes time in proportion to nodes and pods.
+// Fork returns an engine with the same state that then goes its own way, for what-if questions: asked the same, both decide the same, but for the choice between nodes of the
+// same score. Neither sees what the other is told from then on, and one goroutine may use the one while another uses the other, with the same Pods, too. It takes
+// little more than a copy of the list of nodes: what pods there are is shared until it changes.
 func (e *Engine) Fork() *Engine {
 	f, err := NewEngine(e.opts)
 	if err != nil {
 		return nil // e was made from the same options
 	}
+	own := make([]Node, 0, len(e.nodes))
 	f.nodes = make([]*Node, len(e.nodes))
 	for i, n := range e.nodes {
-		if n == nil {
-			continue
+		if n != nil {
+			n.lent = true
+			own = append(own, *n)
+			f.nodes[i] = &own[len(own)-1]
 		}
-		c := *n
-		c.Requested, c.Scored, c.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
-		c.levels = cloneLevels(n.levels)
-		f.nodes[i], f.byName[n.Object.Name] = &c, &c
 	}
-	f.names = slices.Clone(e.names)
-	f.free, f.count, f.pods = slices.Clone(e.free), e.count, maps.Clone(e.pods)
-	f.priorities = maps.Clone(e.priorities)
+	e.names = slices.Clip(e.names)
+	f.names = e.names
+	f.free, f.count = slices.Clone(e.free), e.count
+	f.slots, f.pods, f.priorities = e.slots.fork(), e.pods.fork(), maps.Clone(e.priorities)
 	for name, pods := range e.homeless {
 		f.homeless[name] = maps.Clone(pods)
 	}
 	*f.source = *e.source
-	f.view = e.view.fork(f.nodes)
-	f.view.engine = f
+	f.view = e.view.fork(f)
 	f.nominations = e.nominations.clone()
 	return f
 }

@@ -33,26 +33,30 @@ type groups struct {
 }
 
 // members are a group's pods: those that wait, and those that have their places.
-type members struct{ waiting, placed map[types.UID]*Pod }
+type members struct {
+	own             *owner
+	waiting, placed map[types.UID]*Pod
+}
 
 func newGroups() groups {
 	return groups{objects: map[string]*schedulingv1beta1.PodGroup{}, members: map[string]*members{}}
 }
 
+// clone shares the members.
 func (g *groups) clone() groups {
-	c := groups{objects: maps.Clone(g.objects), members: make(map[string]*members, len(g.members))}
-	for name, m := range g.members {
-		c.members[name] = &members{maps.Clone(m.waiting), maps.Clone(m.placed)}
-	}
-	return c
+	return groups{objects: maps.Clone(g.objects), members: maps.Clone(g.members)}
 }
 
-func (g *groups) of(name string) *members {
-	m := g.members[name]
-	if m == nil {
-		m = &members{map[types.UID]*Pod{}, map[types.UID]*Pod{}}
-		g.members[name] = m
+// membersOf are the members of a group, to be changed.
+func (v *View) membersOf(name string) *members {
+	m := v.groups.members[name]
+	switch {
+	case m == nil:
+		m = &members{v.own, map[types.UID]*Pod{}, map[types.UID]*Pod{}}
+	case m.own != v.own:
+		m = &members{v.own, maps.Clone(m.waiting), maps.Clone(m.placed)}
 	}
+	v.groups.members[name] = m
 	return m
 }
 
@@ -107,9 +111,9 @@ func (e *Engine) await(pod *Pod, sign int) string {
 	switch {
 	case name == "":
 	case sign > 0:
-		e.view.groups.of(name).waiting[pod.key()] = pod
+		e.view.membersOf(name).waiting[pod.key()] = pod
 	case sign < 0:
-		delete(e.view.groups.of(name).waiting, pod.key())
+		delete(e.view.membersOf(name).waiting, pod.key())
 		e.view.groups.tidy(name)
 	}
 	return name
@@ -122,10 +126,10 @@ func (e *Engine) seat(pod *Pod, sign int) {
 		return
 	}
 	if sign > 0 {
-		e.view.groups.of(name).placed[pod.key()] = pod
+		e.view.membersOf(name).placed[pod.key()] = pod
 		return
 	}
-	delete(e.view.groups.of(name).placed, pod.key())
+	delete(e.view.membersOf(name).placed, pod.key())
 	e.view.groups.tidy(name)
 }
 
@@ -161,7 +165,7 @@ func (e *Engine) ScheduleGroup(pods []*Pod, min int) ([]Decision, bool) {
 func (e *Engine) awaitAll(pods []*Pod) (done func()) {
 	var mine []*Pod
 	for _, p := range pods {
-		if g := e.groupOf(p).Name; g != "" && e.view.groups.of(g).waiting[p.key()] == nil {
+		if g := e.groupOf(p).Name; g != "" && e.view.membersOf(g).waiting[p.key()] == nil {
 			e.await(p, 1)
 			mine = append(mine, p)
 		}

@@ -25,7 +25,7 @@ func (h *hearing) decide(e *Engine, pod *Pod) (d Decision) {
 	if h == nil {
 		return e.Decide(pod)
 	}
-	if n := e.byName[h.nodes[pod.key()]]; n != nil && e.PreEnqueue(pod) == nil {
+	if n := e.Node(h.nodes[pod.key()]); n != nil && e.PreEnqueue(pod) == nil {
 		prof := e.profileOf(pod)
 		js, _, r := e.judge(prof, pod, nil)
 		if r == nil && e.check(prof, pod, n, js) == nil {

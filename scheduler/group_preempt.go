@@ -103,7 +103,7 @@ func (t *groupTrial) ongoing() *GroupPreemption {
 	nodes := map[types.UID]string{}
 	busy := false
 	for _, p := range t.pods {
-		n := t.e.byName[t.e.Nominated(p.key())]
+		n := t.e.Node(t.e.Nominated(p.key()))
 		if n == nil {
 			continue
 		}
@@ -283,7 +283,7 @@ func (t *groupTrial) fit(u unit) (ok bool) {
 				t.e.Remove(p.key())
 			}
 			js, _, _ := t.e.judge(t.prof, p, nil)
-			ok = t.e.check(t.prof, p, t.e.byName[d.Node], js) == nil
+			ok = t.e.check(t.prof, p, t.e.Node(d.Node), js) == nil
 			if !ordered {
 				t.e.Assign(p, d.Node)
 			}

@@ -1,24 +1,41 @@
 package scheduler
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // images counts the nodes that have an image, by each of its names.
 type images struct {
 	nodes map[string]int
 	on    [][]corev1.ContainerImage // by slot, as counted
+	lent  bool
+}
+
+func (i *images) fork() images {
+	i.lent = true
+	return *i
 }
 
 func (i *images) nodeSet(slot int, n *Node) {
-	for len(i.on) <= slot {
-		i.on = append(i.on, nil)
-	}
 	var now []corev1.ContainerImage
 	if n != nil {
 		now = n.Object.Status.Images
 	}
-	was := i.on[slot]
+	var was []corev1.ContainerImage
+	if slot < len(i.on) {
+		was = i.on[slot]
+	}
 	if len(was) == len(now) && (len(was) == 0 || &was[0] == &now[0]) {
 		return
+	}
+	if i.lent {
+		i.nodes, i.on, i.lent = maps.Clone(i.nodes), slices.Clone(i.on), false
+	}
+	for len(i.on) <= slot {
+		i.on = append(i.on, nil)
 	}
 	i.count(was, -1)
 	i.count(now, 1)

@@ -41,7 +41,7 @@ type bucket struct {
 
 // indexFor returns the up-to-date index for a pod.
 func (e *Engine) indexFor(prof *profile, pod *Pod, a *answers, js []judged) *index {
-	b := append(e.scratch[:0], pod.sig...)
+	b := append(e.scratch[:0], *a.sig...)
 	if len(e.nominations.node) > 0 {
 		b = append(b, byte(pod.Priority), byte(pod.Priority>>8), byte(pod.Priority>>16), byte(pod.Priority>>24))
 	}

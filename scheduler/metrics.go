@@ -96,7 +96,7 @@ func (c sizes) Collect(to chan<- prometheus.Metric) {
 	c.s.mu.Lock()
 	q, e := c.s.queue, c.s.engine
 	pending := map[string]int{"active": len(q.active), "backoff": len(q.backoff) + len(q.failed), "unschedulable": len(q.stuck) - q.gated, "gated": q.gated}
-	known := map[string]int{"nodes": e.Nodes(), "pods": len(e.pods)}
+	known := map[string]int{"nodes": e.Nodes(), "pods": e.pods.size}
 	c.s.mu.Unlock()
 	for queue, n := range pending {
 		to <- prometheus.MustNewConstMetric(pendingPods, prometheus.GaugeValue, float64(n), queue)

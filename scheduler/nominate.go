@@ -56,7 +56,7 @@ func (e *Engine) forgetNomination(uid types.UID) bool {
 }
 
 func (e *Engine) touch(node string) {
-	if n := e.byName[node]; n != nil {
+	if n := e.Node(node); n != nil {
 		e.log.add(n.slot, false)
 	}
 }
@@ -78,7 +78,7 @@ func (e *Engine) rivals(pod *Pod, node string) (out []*Pod) {
 }
 
 // Nominated returns the node that a pod is nominated for, nil for none.
-func (v *View) Nominated(pod *Pod) *Node { return v.engine.byName[v.engine.Nominated(pod.key())] }
+func (v *View) Nominated(pod *Pod) *Node { return v.engine.Node(v.engine.Nominated(pod.key())) }
 
 // NominatedPods returns the pods that are nominated for a node. The slice must not be modified.
 func (v *View) NominatedPods(node string) []*Pod { return v.engine.NominatedPods(node) }

@@ -57,7 +57,7 @@ func (q *Queue) Gather(a Attempt) (all []Attempt, min int) {
 	if g.Name == "" {
 		return []Attempt{a}, 1
 	}
-	m := q.engine.view.groups.of(g.Name)
+	m := q.engine.view.membersOf(g.Name)
 	for _, w := range q.queue.gather(a.w, m.waiting) {
 		all = append(all, Attempt{Pod: w.pod, Since: w.since, Number: w.attempts, w: w})
 	}

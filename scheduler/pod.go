@@ -2,8 +2,10 @@ package scheduler
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,7 +33,8 @@ type Pod struct {
 	Spread []SpreadConstraint
 
 	alone *Resources // nil: Requests and Scored
-	sig   string     // of the profile's cached plugins
+	// sig is of the profile's cached plugins, once it is known; an engine and its forks may want it at the same time.
+	sig *atomic.Pointer[string]
 }
 
 // HostPort is a port of the node that a pod takes.
@@ -50,7 +53,7 @@ const anyIP = "0.0.0.0"
 
 // NewPod computes what plugins need of a pod.
 func NewPod(obj *corev1.Pod) *Pod {
-	p := &Pod{Object: obj, HostPorts: hostPorts(&obj.Spec), Priority: corev1helpers.PodPriority(obj)}
+	p := &Pod{Object: obj, HostPorts: hostPorts(&obj.Spec), Priority: corev1helpers.PodPriority(obj), sig: new(atomic.Pointer[string])}
 	p.Requests, p.Scored, p.alone = requestsOf(obj)
 	p.Terms, p.Spread = termsOf(obj), spreadOf(obj)
 	aff := obj.Spec.Affinity
@@ -107,6 +110,20 @@ func hostPorts(spec *corev1.PodSpec) (out []HostPort) {
 	return out
 }
 
+// signature is what signed was told; nil for nothing.
+func (p *Pod) signature() *string {
+	if p.sig == nil { // not from NewPod
+		return nil
+	}
+	return p.sig.Load()
+}
+
+func (p *Pod) signed(sig *string) {
+	if p.sig != nil && p.sig.Load() != sig {
+		p.sig.Store(sig)
+	}
+}
+
 func (p *Pod) key() types.UID { return p.Object.UID }
 
 // Node is a node as plugins see it, with the pods assigned to it.
@@ -121,6 +138,7 @@ type Node struct {
 	// order has the pods, the most important first; nil if it is to be made anew. Its elements never change.
 	order []*Pod
 	slot  int
+	lent  bool // pods, levels and amounts are shared with another engine
 }
 
 // level sums up the pods of one priority on a node.
@@ -154,7 +172,18 @@ func (n *Node) Index() int { return n.slot }
 // Len is the number of pods assigned.
 func (n *Node) Len() int { return len(n.pods) }
 
+// unshare is called before anything changes.
+func (n *Node) unshare() {
+	if !n.lent {
+		return
+	}
+	n.lent = false
+	n.Requested, n.Scored, n.pods = n.Requested.Clone(), n.Scored.Clone(), maps.Clone(n.pods)
+	n.levels = cloneLevels(n.levels)
+}
+
 func (n *Node) put(p *Pod) {
+	n.unshare()
 	n.pods[p.key()] = p
 	n.Requested.Add(&p.Requests, 1)
 	n.Scored.Add(&p.Scored, 1)
@@ -162,6 +191,7 @@ func (n *Node) put(p *Pod) {
 }
 
 func (n *Node) take(p *Pod) {
+	n.unshare()
 	delete(n.pods, p.key())
 	n.Requested.Add(&p.Requests, -1)
 	n.Scored.Add(&p.Scored, -1)
@@ -207,6 +237,7 @@ func (n *Node) upTo(priority int32) (pods []*Pod, most Resources) {
 }
 
 func (n *Node) sort() {
+	n.unshare()
 	n.order = make([]*Pod, 0, len(n.pods))
 	for _, p := range n.pods {
 		n.order = append(n.order, p)

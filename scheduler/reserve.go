@@ -8,7 +8,7 @@ import (
 // Reserve tells the ReservePlugins that a decision is taken: the pod was assigned to the node. When one fails, those that were told are told to
 // Unreserve.
 func (e *Engine) Reserve(pod *Pod, node string) error {
-	prof, n := e.profileOf(pod), e.byName[node]
+	prof, n := e.profileOf(pod), e.Node(node)
 	if prof == nil || n == nil {
 		return nil
 	}

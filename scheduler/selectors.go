@@ -16,6 +16,7 @@ type owners struct {
 	services map[string]map[string]labels.Set // the inner key is the name
 	// controllers' requirements, by kind, namespace and name
 	controllers map[controllerKey]labels.Requirements
+	lent        bool
 }
 
 type controllerKey struct {
@@ -33,29 +34,41 @@ func newOwners() owners {
 	return owners{services: map[string]map[string]labels.Set{}, controllers: map[controllerKey]labels.Requirements{}}
 }
 
-func (o owners) clone() owners {
-	c := owners{services: map[string]map[string]labels.Set{}, controllers: maps.Clone(o.controllers)}
-	for ns, of := range o.services {
-		c.services[ns] = maps.Clone(of)
+func (o *owners) fork() owners {
+	o.lent = true
+	return *o
+}
+
+// unshare is called before anything changes.
+func (o *owners) unshare() *owners {
+	if !o.lent {
+		return o
 	}
-	return c
+	services := make(map[string]map[string]labels.Set, len(o.services))
+	for ns, of := range o.services {
+		services[ns] = maps.Clone(of)
+	}
+	*o = owners{services: services, controllers: maps.Clone(o.controllers)}
+	return o
 }
 
 // SetService adds or replaces a Service: its pods are spread by default.
 func (e *Engine) SetService(obj *corev1.Service) {
-	of := e.view.owners.services[obj.Namespace]
+	o := e.view.owners.unshare()
+	of := o.services[obj.Namespace]
 	if of == nil {
 		of = map[string]labels.Set{}
-		e.view.owners.services[obj.Namespace] = of
+		o.services[obj.Namespace] = of
 	}
 	of[obj.Name] = obj.Spec.Selector
 }
 
 // DeleteService forgets a Service.
 func (e *Engine) DeleteService(namespace, name string) {
-	of := e.view.owners.services[namespace]
+	o := e.view.owners.unshare()
+	of := o.services[namespace]
 	if delete(of, name); len(of) == 0 {
-		delete(e.view.owners.services, namespace)
+		delete(o.services, namespace)
 	}
 }
 
@@ -76,7 +89,7 @@ func (e *Engine) SetStatefulSet(obj *appsv1.StatefulSet) {
 
 func (e *Engine) setController(kind schema.GroupKind, obj metav1.Object, sel labels.Selector) {
 	reqs, _ := sel.Requirements()
-	e.view.owners.controllers[controllerKey{kind, types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}}] = reqs
+	e.view.owners.unshare().controllers[controllerKey{kind, types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}}] = reqs
 }
 
 // DeleteReplicationController forgets a ReplicationController.
@@ -95,7 +108,7 @@ func (e *Engine) DeleteStatefulSet(namespace, name string) {
 }
 
 func (e *Engine) deleteController(kind schema.GroupKind, namespace, name string) {
-	delete(e.view.owners.controllers, controllerKey{kind, types.NamespacedName{Namespace: namespace, Name: name}})
+	delete(e.view.owners.unshare().controllers, controllerKey{kind, types.NamespacedName{Namespace: namespace, Name: name}})
 }
 
 // Siblings selects the pods that belong to the same Services and the same controller as pod; ok is false if it belongs to none.

@@ -42,12 +42,13 @@ type View struct {
 	owners     owners
 	domains    map[string]*Domains
 	fine       map[string]bool // labels that aren't Coarse
-	counters   map[string]*counter
+	counters   map[string]countUse
 	terms      [termKinds]map[string]*termCount
 	unused     int // terms that no pod has any more
 	clock      uint64
 	budgets    budgets
 	engine     *Engine
+	own        *owner // of what isn't shared with a fork
 }
 
 // maxCounters bounds how many selectors are counted at any time.
@@ -63,19 +64,28 @@ type Domains struct {
 	// Len is greater than all domains. Not every number below it has a node.
 	Len int
 
-	ids map[string]int32
+	own   *owner
+	since *owner // the same for those that have the same numbers for the same values
+	ids   map[string]int32
 	// head, next and prev link the nodes of each domain, once they have been asked for.
 	head, next, prev []int32
 	linked           bool
 }
 
-type counter struct {
-	all  []PodSelector
-	on   []int32
+// countUse is a counter and when it was last asked for.
+type countUse struct {
+	*counter
 	used uint64
 }
 
+type counter struct {
+	own *owner
+	all []PodSelector
+	on  []int32
+}
+
 type termCount struct {
+	own   *owner
 	term  PodTerm
 	on    []int32
 	total int
@@ -84,8 +94,8 @@ type termCount struct {
 
 func newView() *View {
 	v := &View{
-		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: newAttached(), groups: newGroups(), images: images{nodes: map[string]int{}}, owners: newOwners(),
-		domains: map[string]*Domains{}, fine: map[string]bool{}, counters: map[string]*counter{}, budgets: newBudgets(),
+		namespaces: map[string]labels.Set{}, storage: newStorage(), attached: attached{drivers: map[string]*DriverNodes{}}, groups: newGroups(), images: images{nodes: map[string]int{}}, owners: newOwners(), own: &owner{},
+		domains: map[string]*Domains{}, fine: map[string]bool{}, counters: map[string]countUse{}, budgets: newBudgets(),
 	}
 	for k := range v.terms {
 		v.terms[k] = map[string]*termCount{}
@@ -93,25 +103,18 @@ func newView() *View {
 	return v
 }
 
-// fork shares nothing that changes. Nodes are the fork's own.
-func (v *View) fork(nodes []*Node) *View {
+// fork is the view of an engine's fork, which has its nodes already.
+func (v *View) fork(e *Engine) *View {
 	f := newView()
-	f.nodes = nodes
-	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.clone()
-	v.attached.fork(f)
-	f.groups = v.groups.clone()
-	for slot, n := range nodes {
-		f.images.nodeSet(slot, n)
+	f.engine, f.nodes, f.clock = e, e.nodes, v.clock
+	v.own = &owner{}
+	f.namespaces, f.storage = maps.Clone(v.namespaces), v.storage.fork()
+	f.attached, f.groups, f.images, f.owners = v.attached.fork(), v.groups.clone(), v.images.fork(), v.owners.fork()
+	f.domains, f.fine, f.counters, f.unused = maps.Clone(v.domains), maps.Clone(v.fine), maps.Clone(v.counters), v.unused
+	for k := range v.terms {
+		f.terms[k] = maps.Clone(v.terms[k])
 	}
-	f.owners = v.owners.clone()
 	f.budgets = v.budgets.clone()
-	for _, n := range nodes {
-		if n != nil {
-			for _, p := range n.pods {
-				f.put(p, n.slot, 1)
-			}
-		}
-	}
 	return f
 }
 
@@ -119,7 +122,7 @@ func (v *View) fork(nodes []*Node) *View {
 func (v *View) Nodes() []*Node { return v.nodes }
 
 // Node returns a node by its name, nil if there is none.
-func (v *View) Node(name string) *Node { return v.engine.byName[name] }
+func (v *View) Node(name string) *Node { return v.engine.Node(name) }
 
 // NamespaceLabels returns the labels of a namespace; none if it is not known.
 func (v *View) NamespaceLabels(name string) labels.Set { return v.namespaces[name] }
@@ -128,13 +131,26 @@ func (v *View) NamespaceLabels(name string) labels.Set { return v.namespaces[nam
 func (v *View) Domains(key string) *Domains {
 	d := v.domains[key]
 	if d == nil || d.Len > 2*len(v.nodes)+1024 {
-		d = &Domains{ids: map[string]int32{}}
+		d = &Domains{own: v.own, since: &owner{}, ids: map[string]int32{}}
 		v.domains[key] = d
 		for slot := range v.nodes {
 			d.set(key, slot, v.nodes[slot])
 		}
 	}
 	return d
+}
+
+// myDomains are Domains that may be changed.
+func (v *View) myDomains(key string) *Domains {
+	d := v.Domains(key)
+	if d.own == v.own {
+		return d
+	}
+	c := *d
+	c.own, c.Of, c.ids = v.own, slices.Clone(d.Of), maps.Clone(d.ids)
+	c.head, c.next, c.prev = slices.Clone(d.head), slices.Clone(d.next), slices.Clone(d.prev)
+	v.domains[key] = &c
+	return &c
 }
 
 // ID returns the domain of a value, and whether a node has or had it.
@@ -159,6 +175,22 @@ func (d *Domains) set(key string, slot int, n *Node) {
 		d.link(int32(slot))
 	}
 	d.Of[slot] = id
+}
+
+// is reports whether a node's domain is known already.
+func (d *Domains) is(key string, slot int, n *Node) bool {
+	if slot >= len(d.Of) {
+		return false
+	}
+	value, ok := "", false
+	if n != nil {
+		value, ok = n.Object.Labels[key]
+	}
+	if !ok {
+		return d.Of[slot] < 0
+	}
+	id, known := d.ids[value]
+	return known && d.Of[slot] == id
 }
 
 func (d *Domains) id(value string) int32 {
@@ -208,6 +240,7 @@ func (d *Domains) unlink(slot int32) {
 func (v *View) NodesWith(key, value string) (nodes []*Node) {
 	d := v.Domains(key)
 	if !d.linked {
+		d = v.myDomains(key)
 		d.linked = true
 		for slot := range d.Of {
 			d.link(int32(slot))
@@ -249,21 +282,25 @@ func (v *View) Counts(all ...PodSelector) []int32 {
 		key = strings.Join(ids, "\x01")
 	}
 	v.clock++
-	c := v.counters[key]
+	c := v.counters[key].counter
 	if c == nil {
 		v.evict()
-		c = &counter{all: all, on: make([]int32, len(v.nodes))}
-		v.counters[key] = c
+		c = &counter{own: v.own, all: all, on: make([]int32, len(v.nodes))}
 		for slot, n := range v.nodes {
 			if n != nil {
 				for _, p := range n.pods {
-					c.count(v, p, slot, 1)
+					if c.matches(v, p) {
+						c.on[slot]++
+					}
 				}
 			}
 		}
 	}
-	c.used = v.clock
-	c.on = grown(c.on, len(v.nodes))
+	if len(c.on) < len(v.nodes) {
+		c = c.of(v)
+		c.on = grown(c.on, len(v.nodes))
+	}
+	v.counters[key] = countUse{c, v.clock}
 	return c.on
 }
 
@@ -280,21 +317,28 @@ func (v *View) evict() {
 	delete(v.counters, oldest)
 }
 
-func (c *counter) count(v *View, p *Pod, slot int, sign int32) {
+func (c *counter) matches(v *View, p *Pod) bool {
 	for i := range c.all {
 		if !c.all[i].Matches(p, v) {
-			return
+			return false
 		}
 	}
-	c.on = grown(c.on, slot+1)
-	c.on[slot] += sign
+	return true
+}
+
+// of is the counter, or a copy if it is the view's no longer alone.
+func (c *counter) of(v *View) *counter {
+	if c.own == v.own {
+		return c
+	}
+	return &counter{own: v.own, all: c.all, on: slices.Clone(c.on)}
 }
 
 // Terms calls f for each different term of a kind that pods on nodes have, in no order, with the number of those pods on each node.
 func (v *View) Terms(kind TermKind, f func(term *PodTerm, on []int32)) {
 	for _, t := range v.terms[kind] {
 		if t.total > 0 {
-			t.on = grown(t.on, len(v.nodes))
+			t = v.wide(v.terms[kind], t)
 			f(&t.term, t.on)
 		}
 	}
@@ -310,9 +354,30 @@ func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on []int3
 	}
 	slices.SortFunc(found, func(a, b *termCount) int { return cmp.Compare(a.term.full, b.term.full) })
 	for _, t := range found {
-		t.on = grown(t.on, len(v.nodes))
+		t = v.wide(v.terms[kind], t)
 		f(&t.term, t.on)
 	}
+}
+
+// wide is the term with a count for each node.
+func (v *View) wide(in map[string]*termCount, t *termCount) *termCount {
+	if len(t.on) >= len(v.nodes) {
+		return t
+	}
+	t = v.myTerm(in, t)
+	t.on = grown(t.on, len(v.nodes))
+	return t
+}
+
+// myTerm is the term, or a copy if it is the view's no longer alone.
+func (v *View) myTerm(in map[string]*termCount, t *termCount) *termCount {
+	if t.own != v.own {
+		c := *t
+		c.own, c.on = v.own, slices.Clone(t.on)
+		t = &c
+		in[t.term.full] = t
+	}
+	return t
 }
 
 func grown(s []int32, n int) []int32 {
@@ -326,7 +391,9 @@ func grown(s []int32, n int) []int32 {
 func (v *View) nodeSet(nodes []*Node, slot int, n *Node) {
 	v.nodes = nodes
 	for key, d := range v.domains {
-		d.set(key, slot, n)
+		if !d.is(key, slot, n) {
+			v.myDomains(key).set(key, slot, n)
+		}
 	}
 	v.attached.nodeSet(v, slot, n)
 	v.images.nodeSet(slot, n)
@@ -334,8 +401,16 @@ func (v *View) nodeSet(nodes []*Node, slot int, n *Node) {
 
 // put counts a pod on a node (sign 1), or no longer (-1).
 func (v *View) put(p *Pod, slot int, sign int32) {
-	for _, c := range v.counters {
-		c.count(v, p, slot, sign)
+	for key, u := range v.counters {
+		if !u.matches(v, p) {
+			continue
+		}
+		c := u.of(v)
+		if c != u.counter {
+			v.counters[key] = countUse{c, u.used}
+		}
+		c.on = grown(c.on, slot+1)
+		c.on[slot] += sign
 	}
 	v.attached.put(v, p, slot, int(sign))
 	if p.Terms == nil {
@@ -349,12 +424,12 @@ func (v *View) put(p *Pod, slot int, sign int32) {
 }
 
 func (v *View) putTerm(in map[string]*termCount, term *PodTerm, slot int, sign int32) {
-	key := term.full
-	t := in[key]
+	t := in[term.full]
 	if t == nil {
-		t = &termCount{term: *term}
-		in[key] = t
+		t = &termCount{own: v.own, term: *term}
+		in[term.full] = t
 	}
+	t = v.myTerm(in, t)
 	t.on = grown(t.on, slot+1)
 	t.on[slot] += sign
 	switch t.total += int(sign); {

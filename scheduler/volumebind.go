@@ -98,7 +98,7 @@ func (s *Scheduler) write(ctx context.Context, f func(context.Context) error) er
 // volumesReady reports whether a plan that was written has come true, as the API tells, or why it never will.
 func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 	v, s := e.view, &e.view.storage
-	n := e.byName[plan.Node]
+	n := e.Node(plan.Node)
 	if n == nil {
 		return false, fmt.Errorf("failed to get node %q: node %q not found", plan.Node, plan.Node)
 	}
@@ -106,7 +106,7 @@ func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 		return false, fmt.Errorf("pod does not exist any more: pod %q not found", pod.Object.Name)
 	}
 	for _, m := range plan.Bind {
-		pv, claim := s.volumes[m.Volume.Name], s.claims[m.Claim.Namespace+"/"+m.Claim.Name]
+		pv, claim := s.volumes.of(m.Volume.Name), s.claims.of(m.Claim.Namespace+"/"+m.Claim.Name)
 		switch {
 		case pv == nil:
 			return false, fmt.Errorf("failed to check binding: persistentvolume %q not found", m.Volume.Name)
@@ -126,7 +126,7 @@ func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 		}
 	}
 	for _, want := range plan.Provision {
-		claim := s.claims[want.Namespace+"/"+want.Name]
+		claim := s.claims.of(want.Namespace + "/" + want.Name)
 		switch {
 		case claim == nil:
 			return false, fmt.Errorf("failed to check provisioning pvc: persistentvolumeclaim %q not found", want.Name)
@@ -138,7 +138,7 @@ func (e *Engine) volumesReady(pod *Pod, plan *VolumePlan) (bool, error) {
 			return false, fmt.Errorf("provisioning failed for PVC %q", claim.Name)
 		}
 		if claim.Spec.VolumeName != "" {
-			pv := v.storage.volumes[claim.Spec.VolumeName]
+			pv := v.storage.volumes.of(claim.Spec.VolumeName)
 			if pv == nil {
 				return false, nil
 			}

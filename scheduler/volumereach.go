@@ -65,7 +65,9 @@ func (r *Reach[T]) put(it T, at origin, sign int) {
 		if in := change(r.byLabel[at.key][value]); len(in) > 0 {
 			r.byLabel[at.key][value] = in
 		} else {
-			deleteNested(r.byLabel, at.key, value)
+			if delete(r.byLabel[at.key], value); len(r.byLabel[at.key]) == 0 {
+				delete(r.byLabel, at.key)
+			}
 		}
 	}
 }
@@ -139,13 +141,11 @@ func (v *View) reaches() *reaches {
 			shown: map[string]*corev1.PersistentVolume{}, meant: map[string][]*corev1.PersistentVolume{},
 			free: map[string]*Reach[*corev1.PersistentVolume]{}, storage: map[string]*Reach[*storagev1.CSIStorageCapacity]{},
 		}
-		for name := range v.storage.volumes {
+		for name := range v.storage.volumes.all() {
 			v.volumeMoved(name)
 		}
-		for _, all := range v.storage.capacities {
-			for _, c := range all {
-				v.capacityMoved(nil, c)
-			}
+		for _, c := range v.storage.capacities.all() {
+			v.capacityMoved(nil, c)
 		}
 	}
 	return r

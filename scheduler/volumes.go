@@ -11,12 +11,12 @@ import (
 // storage is what the view knows of volumes and of those who provide them. Claims and volumes are as the API has them; what pods that are on
 // their way to be bound will do to them lies over that.
 type storage struct {
-	claims     map[string]*corev1.PersistentVolumeClaim // by namespace/name
-	volumes    map[string]*corev1.PersistentVolume
+	claims     shared[string, *corev1.PersistentVolumeClaim] // by namespace/name
+	volumes    shared[string, *corev1.PersistentVolume]
 	classes    map[string]*storagev1.StorageClass
-	csiNodes   map[string]*storagev1.CSINode
+	csiNodes   shared[string, *storagev1.CSINode]
 	drivers    map[string]*storagev1.CSIDriver
-	capacities map[string]map[string]*storagev1.CSIStorageCapacity // by class, then by namespace/name
+	capacities shared[string, *storagev1.CSIStorageCapacity] // by namespace/name
 
 	assumedClaims  map[string]*corev1.PersistentVolumeClaim
 	assumedVolumes map[string]*corev1.PersistentVolume
@@ -27,50 +27,25 @@ type storage struct {
 
 func newStorage() storage {
 	return storage{
-		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
-		classes:  map[string]*storagev1.StorageClass{},
-		csiNodes: map[string]*storagev1.CSINode{}, drivers: map[string]*storagev1.CSIDriver{},
-		capacities:    map[string]map[string]*storagev1.CSIStorageCapacity{},
+		classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSIDriver{},
 		assumedClaims: map[string]*corev1.PersistentVolumeClaim{}, assumedVolumes: map[string]*corev1.PersistentVolume{},
 		plans: map[types.UID]*VolumePlan{},
 	}
 }
 
-func (s *storage) clone() storage {
-	c := storage{
-		claims: maps.Clone(s.claims), volumes: maps.Clone(s.volumes), classes: maps.Clone(s.classes),
-		csiNodes: maps.Clone(s.csiNodes), drivers: maps.Clone(s.drivers), capacities: cloneNested(s.capacities),
-		assumedClaims: maps.Clone(s.assumedClaims), assumedVolumes: maps.Clone(s.assumedVolumes), plans: maps.Clone(s.plans),
-	}
-	return c
-}
-
-func cloneNested[V any](m map[string]map[string]V) map[string]map[string]V {
-	c := make(map[string]map[string]V, len(m))
-	for k, v := range m {
-		c[k] = maps.Clone(v)
-	}
-	return c
-}
-
-func putNested[V any](m map[string]map[string]V, outer, inner string, v V) {
-	if m[outer] == nil {
-		m[outer] = map[string]V{}
-	}
-	m[outer][inner] = v
-}
-
-func deleteNested[V any](m map[string]map[string]V, outer, inner string) {
-	if delete(m[outer], inner); len(m[outer]) == 0 {
-		delete(m, outer)
+// fork leaves out what is made when it is asked for.
+func (s *storage) fork() storage {
+	return storage{
+		claims: s.claims.fork(), volumes: s.volumes.fork(), classes: maps.Clone(s.classes), csiNodes: s.csiNodes.fork(), drivers: maps.Clone(s.drivers),
+		capacities: s.capacities.fork(), assumedClaims: maps.Clone(s.assumedClaims), assumedVolumes: maps.Clone(s.assumedVolumes), plans: maps.Clone(s.plans),
 	}
 }
 
 // SetClaim adds or replaces a PersistentVolumeClaim and returns the change, for Hinters.
 func (e *Engine) SetClaim(obj *corev1.PersistentVolumeClaim) ClusterChange {
 	s, key := &e.view.storage, obj.Namespace+"/"+obj.Name
-	old := s.claims[key]
-	s.claims[key] = obj
+	old := s.claims.of(key)
+	s.claims.set(key, obj)
 	if a := s.assumedClaims[key]; a != nil && a.ResourceVersion != obj.ResourceVersion {
 		delete(s.assumedClaims, key)
 	}
@@ -81,8 +56,8 @@ func (e *Engine) SetClaim(obj *corev1.PersistentVolumeClaim) ClusterChange {
 // DeleteClaim forgets a PersistentVolumeClaim.
 func (e *Engine) DeleteClaim(namespace, name string) {
 	s, key := &e.view.storage, namespace+"/"+name
-	old := s.claims[key]
-	delete(s.claims, key)
+	old := s.claims.of(key)
+	s.claims.delete(key)
 	delete(s.assumedClaims, key)
 	e.view.attached.claimSet(e.view, key, old, nil)
 }
@@ -90,8 +65,8 @@ func (e *Engine) DeleteClaim(namespace, name string) {
 // SetVolume adds or replaces a PersistentVolume and returns the change, for Hinters.
 func (e *Engine) SetVolume(obj *corev1.PersistentVolume) ClusterChange {
 	s := &e.view.storage
-	old := s.volumes[obj.Name]
-	s.volumes[obj.Name] = obj
+	old := s.volumes.of(obj.Name)
+	s.volumes.set(obj.Name, obj)
 	if a := s.assumedVolumes[obj.Name]; a != nil && a.ResourceVersion != obj.ResourceVersion {
 		delete(s.assumedVolumes, obj.Name)
 	}
@@ -103,11 +78,11 @@ func (e *Engine) SetVolume(obj *corev1.PersistentVolume) ClusterChange {
 // DeleteVolume forgets a PersistentVolume.
 func (e *Engine) DeleteVolume(name string) {
 	s := &e.view.storage
-	old := s.volumes[name]
+	old := s.volumes.of(name)
 	if old == nil {
 		return
 	}
-	delete(s.volumes, name)
+	s.volumes.delete(name)
 	delete(s.assumedVolumes, name)
 	e.view.volumeMoved(name)
 	e.view.attached.volumeSet(e.view, name, old, nil)
@@ -131,15 +106,15 @@ func (e *Engine) DeleteStorageClass(name string) {
 
 // SetCSINode adds or replaces a CSINode, with the limits of a node's volumes, and returns the change, for Hinters.
 func (e *Engine) SetCSINode(obj *storagev1.CSINode) ClusterChange {
-	old := e.view.storage.csiNodes[obj.Name]
-	e.view.storage.csiNodes[obj.Name] = obj
+	old := e.view.storage.csiNodes.of(obj.Name)
+	e.view.storage.csiNodes.set(obj.Name, obj)
 	e.view.attached.limitsSet(e.view, obj.Name, obj)
 	return ClusterChange{CSINode: obj, OldCSINode: old}
 }
 
 // DeleteCSINode forgets a CSINode.
 func (e *Engine) DeleteCSINode(name string) {
-	delete(e.view.storage.csiNodes, name)
+	e.view.storage.csiNodes.delete(name)
 	e.view.attached.limitsSet(e.view, name, nil)
 }
 
@@ -160,17 +135,17 @@ func (e *Engine) DeleteCSIDriver(name string) ClusterChange {
 // SetStorageCapacity adds or replaces a CSIStorageCapacity and returns the change, for Hinters.
 func (e *Engine) SetStorageCapacity(obj *storagev1.CSIStorageCapacity) ClusterChange {
 	key := obj.Namespace + "/" + obj.Name
-	old := e.view.storage.capacities[obj.StorageClassName][key]
-	putNested(e.view.storage.capacities, obj.StorageClassName, key, obj)
+	old := e.view.storage.capacities.of(key)
+	e.view.storage.capacities.set(key, obj)
 	e.view.capacityMoved(old, obj)
 	return ClusterChange{StorageCapacity: obj, OldStorageCapacity: old}
 }
 
-// DeleteStorageCapacity forgets a CSIStorageCapacity. (Its class never changes.)
+// DeleteStorageCapacity forgets a CSIStorageCapacity.
 func (e *Engine) DeleteStorageCapacity(obj *storagev1.CSIStorageCapacity) {
 	key := obj.Namespace + "/" + obj.Name
-	old := e.view.storage.capacities[obj.StorageClassName][key]
-	deleteNested(e.view.storage.capacities, obj.StorageClassName, key)
+	old := e.view.storage.capacities.of(key)
+	e.view.storage.capacities.delete(key)
 	e.view.capacityMoved(old, nil)
 }
 
@@ -181,7 +156,7 @@ func (e *Engine) SetVolumeAttachment(obj *storagev1.VolumeAttachment) {
 
 // DeleteVolumeAttachment forgets a VolumeAttachment and returns the change, for Hinters.
 func (e *Engine) DeleteVolumeAttachment(name string) ClusterChange {
-	old := e.view.attached.attachments[name]
+	old := e.view.attached.attachments.of(name)
 	e.view.attached.attachmentSet(e.view, name, nil)
 	return ClusterChange{GoneAttachment: old}
 }
@@ -192,7 +167,7 @@ func (v *View) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
 	if a := v.storage.assumedClaims[key]; a != nil {
 		return a
 	}
-	return v.storage.claims[key]
+	return v.storage.claims.of(key)
 }
 
 // Volume returns a PersistentVolume, nil if there is none, with the claim that it will be bound to by a pod that is being bound.
@@ -200,21 +175,21 @@ func (v *View) Volume(name string) *corev1.PersistentVolume {
 	if a := v.storage.assumedVolumes[name]; a != nil {
 		return a
 	}
-	return v.storage.volumes[name]
+	return v.storage.volumes.of(name)
 }
 
 // StorageClass returns a StorageClass, nil if there is none.
 func (v *View) StorageClass(name string) *storagev1.StorageClass { return v.storage.classes[name] }
 
 // CSINode returns the CSINode of a node, nil if there is none.
-func (v *View) CSINode(name string) *storagev1.CSINode { return v.storage.csiNodes[name] }
+func (v *View) CSINode(name string) *storagev1.CSINode { return v.storage.csiNodes.of(name) }
 
 // CSIDriver returns a CSIDriver, nil if there is none.
 func (v *View) CSIDriver(name string) *storagev1.CSIDriver { return v.storage.drivers[name] }
 
 // ClaimUsers is the number of pods on nodes that use a PersistentVolumeClaim by its name. (The claims of ephemeral volumes are not counted.)
 func (v *View) ClaimUsers(namespace, name string) int {
-	if u := v.attached.users[namespace+"/"+name]; u != nil {
+	if u := v.attached.users.of(namespace + "/" + name); u != nil {
 		return u.direct
 	}
 	return 0
