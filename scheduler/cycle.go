@@ -27,6 +27,8 @@ type placed struct {
 	prof    *profile
 	began   time.Time // when the attempt did
 	changes uint64    // Scheduler.changes then
+	// unseen: nothing was decided while the pod had its place, so that its leaving helps nobody. Two pods that get no permission would wake each other for ever.
+	unseen bool
 }
 
 // outcome is what is to be done after a step of the cycle, without the lock.
@@ -182,7 +184,7 @@ func (s *Scheduler) step() (o outcome) {
 
 // place takes a decision.
 func (s *Scheduler) place(p *placed, node string) outcome {
-	p.node = node
+	p.node, p.unseen = node, true
 	s.engine.Assign(p.pod, node)
 	if err := s.engine.Reserve(p.pod, node); err != nil {
 		return outcome{report: s.giveBack(p, err)}
@@ -232,6 +234,7 @@ func (s *Scheduler) permit(p *placed) outcome {
 			until[w.name] = p.began.Add(answer.Wait)
 		}
 	}
+	p.unseen = false
 	if until == nil {
 		return outcome{bind: p}
 	}
@@ -288,7 +291,9 @@ func (s *Scheduler) free(p *placed) {
 	}
 	s.engine.Unreserve(p.pod, p.node)
 	if s.engine.Remove(p.pod.key()) != nil {
-		s.helped(ClusterChange{FreedPod: p.pod})
+		if !p.unseen {
+			s.helped(ClusterChange{FreedPod: p.pod})
+		}
 	}
 }
 

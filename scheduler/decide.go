@@ -574,3 +574,17 @@ func (e *Engine) Hint(pod *Pod, plugins []string, c ClusterChange) bool {
 	}
 	return len(plugins) == 0
 }
+
+// HintSelf is Hint for a change of the pod itself.
+func (e *Engine) HintSelf(was, now *Pod, plugins []string) bool {
+	prof := e.profileOf(now)
+	if prof == nil {
+		return false
+	}
+	for _, p := range prof.plugins {
+		if slices.Contains(plugins, p.name) && (p.self == nil || p.self.HintSelf(was, now)) {
+			return true
+		}
+	}
+	return len(plugins) == 0
+}

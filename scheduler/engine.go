@@ -123,7 +123,7 @@ func (e *Engine) SetNode(obj *corev1.Node) ClusterChange {
 	n.Object, n.Allocatable = obj, ResourcesOf(obj.Status.Allocatable)
 	e.view.nodeSet(e.nodes, n.slot, n)
 	e.log.add(n.slot, true)
-	return ClusterChange{Node: n, OldNode: old}
+	return ClusterChange{Node: n, OldNode: old, Parted: e.view.parted(old.Object, obj)}
 }
 
 // DeleteNode removes a node and returns the change, for Hinters. Pods assigned to it are remembered, for it may come back.

@@ -165,6 +165,10 @@ func (s *Scheduler) podSet(old, obj *corev1.Pod) {
 		s.engine.forgetNomination(obj.UID)
 		if old != nil && s.engine.Assigned(obj.UID) == obj.Spec.NodeName && sameAssigned(old, obj) {
 			s.engine.refreshed(obj)
+			if old.Spec.NodeName == "" { // our own decision, which others may have waited for
+				s.helped(ClusterChange{AssignedPod: s.engine.pods.of(obj.UID).pod})
+				s.kick()
+			}
 			return
 		}
 		was := s.engine.Remove(obj.UID)

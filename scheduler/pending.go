@@ -26,7 +26,7 @@ type Attempt struct {
 // NewQueue returns an empty queue; the engine's plugins say which changes help which pods.
 func NewQueue(e *Engine) *Queue {
 	q := &Queue{engine: e, queue: newQueue()}
-	q.queue.gate, q.queue.group = e.gate, e.await
+	q.queue.gate, q.queue.group, q.queue.self = e.gate, e.await, e.HintSelf
 	return q
 }
 

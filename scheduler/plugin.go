@@ -115,10 +115,19 @@ type Hinter interface {
 	Hint(pod *Pod, c ClusterChange) bool
 }
 
+// SelfHinter says whether a change of a pod itself could make it fit that the plugin rejected; without it every change could, but of its status.
+type SelfHinter interface {
+	Plugin
+	// HintSelf reports whether it could help the pod that it is no longer what it was.
+	HintSelf(was, now *Pod) bool
+}
+
 // ClusterChange is what happened in the cluster, for Hinter: what is set belongs to one change.
 type ClusterChange struct {
 	// Node was added or changed; OldNode is what it was, nil for a new one. OldNode alone is a node that is gone.
 	Node, OldNode *Node
+	// Parted: the changed node left a domain, or is in another one, of required anti-affinity of pods that have their places.
+	Parted bool
 	// FreedPod left its node or asks less of it; it is the pod as it was.
 	FreedPod *Pod
 	// AssignedPod was put on a node, or changed there; OldPod is what it was, nil for a new one.

@@ -239,7 +239,8 @@ func TestBindingPlugins(t *testing.T) {
 		k.waiting(k.addPod("never"), "not this one")
 		short := k.addPod("short")
 		k.event(short, "FailedScheduling", `pod "short" rejected due to timeout after waiting 1ms at plugin Gatekeeper`)
-		k.bound(short) // by its second attempt, which the timeout itself may have brought on, or the next change
+		k.bound(k.addPod("change")) // which may help it
+		k.bound(short)
 		names := map[string]types.UID{}
 		g.handle.Waiting.Each(func(p *scheduler.Pod, node string, by []string) bool {
 			names[p.Object.Name+" on "+node+" for "+strings.Join(by, ",")] = p.Object.UID
@@ -265,7 +266,7 @@ func TestBindingPlugins(t *testing.T) {
 func TestDeniedPodRests(t *testing.T) {
 	g := newGatekeeper()
 	g.answer = func(pod string) scheduler.Permission {
-		if pod == "never" {
+		if strings.HasPrefix(pod, "never") {
 			return scheduler.Permission{Reject: scheduler.Reject("not this one")}
 		}
 		return scheduler.Permission{}
@@ -274,6 +275,7 @@ func TestDeniedPodRests(t *testing.T) {
 	k.addNode("n", "")
 	never := k.addPod("never")
 	k.waiting(never, "not this one")
+	k.waiting(k.addPod("never-either"), "not this one") // they don't wake each other
 	k.event(never, "FailedScheduling", "not this one")
 	for _, name := range []string{"1", "2", "3"} { // changes that may help it
 		k.bound(k.addPod(name))

@@ -46,6 +46,7 @@ type pluginState struct {
 	normalize Normalizer
 	signer    Signer
 	hinter    Hinter
+	self      SelfHinter
 	reserve   ReservePlugin
 	permit    PermitPlugin
 	preBind   PreBindPlugin
@@ -67,6 +68,7 @@ func newPluginState(w Weighted) *pluginState {
 	s.normalize, _ = w.Plugin.(Normalizer)
 	s.signer, _ = w.Plugin.(Signer)
 	s.hinter, _ = w.Plugin.(Hinter)
+	s.self, _ = w.Plugin.(SelfHinter)
 	s.reserve, _ = w.Plugin.(ReservePlugin)
 	s.permit, _ = w.Plugin.(PermitPlugin)
 	s.preBind, _ = w.Plugin.(PreBindPlugin)

@@ -33,6 +33,8 @@ type queue struct {
 	// gate returns the plugin that keeps a pod from being tried, "" for none; incoming is told where a pod goes, and why.
 	gate     func(*Pod) string
 	incoming func(queue, event string)
+	// self reports whether a pod that those plugins rejected may fit as it is now.
+	self func(was, now *Pod, plugins []string) bool
 	// group is told of pods that come (1) and go (-1), and returns the name of the pod's group, "" for none.
 	group func(pod *Pod, sign int) string
 }
@@ -81,7 +83,7 @@ func newQueue() *queue {
 	return &queue{
 		pods: map[types.UID]*waiting{}, stuck: map[types.UID]*waiting{}, initialBackoff: defaultInitialBackoff, maxBackoff: defaultMaxBackoff,
 		gate: func(*Pod) string { return "" }, incoming: func(string, string) {},
-		group: func(*Pod, int) string { return "" },
+		group: func(*Pod, int) string { return "" }, self: func(*Pod, *Pod, []string) bool { return true },
 	}
 }
 
@@ -99,11 +101,12 @@ func (q *queue) add(pod *Pod, now time.Time, changed bool) {
 		}
 		return
 	}
+	was := w.pod
 	w.pod = pod
 	switch {
 	case w.place == inActive:
 		heap.Fix(&q.active, w.index)
-	case changed && w.place == inStuck:
+	case changed && w.place == inStuck && (w.gated || q.self(was, pod, w.plugins)):
 		q.wake(w, now, eventUpdate)
 	}
 }

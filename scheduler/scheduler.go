@@ -119,7 +119,7 @@ func New(c client.Client, cc cache.Cache, opts Options) (*Scheduler, error) {
 		return nil, fmt.Errorf("scheduler: Options.Metrics: %w", err)
 	}
 	s.queue.initialBackoff, s.queue.maxBackoff = opts.InitialBackoff, opts.MaxBackoff
-	s.queue.gate, s.queue.group = s.gate, s.engine.await
+	s.queue.gate, s.queue.group, s.queue.self = s.gate, s.engine.await, s.engine.HintSelf
 	s.queue.incoming = func(queue, event string) { s.metrics.incoming.WithLabelValues(queue, event).Inc() }
 	for _, p := range engine.profiles {
 		if err := s.attach(p); err != nil {

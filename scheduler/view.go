@@ -380,6 +380,20 @@ func (v *View) myTerm(in map[string]*termCount, t *termCount) *termCount {
 	return t
 }
 
+// parted reports whether a changed node is no longer in a domain that required anti-affinity of pods on nodes is about.
+func (v *View) parted(was, now *corev1.Node) bool {
+	if maps.Equal(was.Labels, now.Labels) {
+		return false
+	}
+	for _, t := range v.terms[RequiredAntiAffinity] {
+		old, had := was.Labels[t.term.TopologyKey]
+		if value, has := now.Labels[t.term.TopologyKey]; t.total > 0 && had && (!has || value != old) {
+			return true
+		}
+	}
+	return false
+}
+
 func grown(s []int32, n int) []int32 {
 	for len(s) < n {
 		s = append(s, 0)

@@ -212,11 +212,8 @@ func (InterPodAffinity) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool
 	own := termsOf(pod)
 	switch {
 	case c.Node != nil:
-		if c.OldNode != nil && maps.Equal(c.Node.Object.Labels, c.OldNode.Object.Labels) {
-			return false
-		}
-		if c.OldNode != nil && c.OldNode.Len() > 0 {
-			return true // its pods are in other domains now
+		if c.OldNode != nil {
+			return c.Parted || movedFor(own, c.OldNode.Object.Labels, c.Node.Object.Labels)
 		}
 		for _, t := range own[scheduler.RequiredAffinity] {
 			if _, ok := c.Node.Object.Labels[t.TopologyKey]; !ok {
@@ -258,4 +255,19 @@ func mayMatchAll(terms []scheduler.PodTerm, pod *scheduler.Pod) bool {
 		}
 	}
 	return len(terms) > 0
+}
+
+// movedFor reports whether a node with other labels than before may help a pod with these terms: with another domain of its affinity, or with one less of
+// its anti-affinity.
+func movedFor(own *scheduler.Terms, was, now map[string]string) bool {
+	for _, kind := range []scheduler.TermKind{scheduler.RequiredAffinity, scheduler.RequiredAntiAffinity} {
+		for i := range own[kind] {
+			old, had := was[own[kind][i].TopologyKey]
+			value, has := now[own[kind][i].TopologyKey]
+			if (had != has || value != old) && (had || kind == scheduler.RequiredAffinity) {
+				return true
+			}
+		}
+	}
+	return false
 }

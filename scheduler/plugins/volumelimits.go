@@ -81,9 +81,7 @@ func byDriver(view *scheduler.View, volumes map[scheduler.CSIVolume]bool) []*dri
 		d := all[v.Driver]
 		if d == nil {
 			d = &driverVolumes{name: v.Driver, nodes: view.DriverNodes(v.Driver)}
-			if obj := view.CSIDriver(v.Driver); obj != nil && obj.Spec.PreventPodSchedulingIfMissing != nil {
-				d.must = *obj.Spec.PreventPodSchedulingIfMissing
-			}
+			d.must = mustBeThere(view.CSIDriver(v.Driver))
 			if (d.nodes == nil || d.nodes.Limited == 0) && !d.must {
 				continue
 			}
@@ -99,6 +97,11 @@ func byDriver(view *scheduler.View, volumes map[scheduler.CSIVolume]bool) []*dri
 		out = append(out, all[name])
 	}
 	return out
+}
+
+// mustBeThere reports whether pods only go to nodes where the driver is installed.
+func mustBeThere(d *storagev1.CSIDriver) bool {
+	return d != nil && d.Spec.PreventPodSchedulingIfMissing != nil && *d.Spec.PreventPodSchedulingIfMissing
 }
 
 func tooMany() *scheduler.Rejection { return scheduler.RejectFull("node(s) exceed max volume count") }
@@ -183,8 +186,8 @@ func (NodeVolumeLimits) Hint(pod *scheduler.Pod, c scheduler.ClusterChange) bool
 		return c.OldClaim == nil && usesClaim(pod, c.Claim, true)
 	case c.GoneAttachment != nil:
 		return slices.ContainsFunc(pod.Object.Spec.Volumes, func(v corev1.Volume) bool { return v.PersistentVolumeClaim != nil })
-	case c.OldCSIDriver != nil, c.CSIDriver != nil:
-		return true
+	case c.OldCSIDriver != nil:
+		return mustBeThere(c.OldCSIDriver) && !mustBeThere(c.CSIDriver)
 	}
 	return false
 }

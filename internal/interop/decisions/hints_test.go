@@ -128,13 +128,16 @@ type event struct {
 	more string
 }
 
-// hints are pods that don't fit, with what may happen then.
-var hints = []struct {
+// rejected is a pod that fits nowhere among the objects.
+type rejected struct {
 	name    string
 	objects []client.Object
 	pod     *corev1.Pod
 	events  []event
-}{
+}
+
+// hints are pods that don't fit, with what may happen then.
+var hints = []rejected{
 	{"NodeResourcesFit", []client.Object{hintNode("a"), hintPod("big", on("a"), cpu("2"))}, hintPod("p", cpu("1")), []event{
 		{name: "node added", obj: hintNode("b")},
 		{name: "node too small added", obj: hintNode("b", func(n *corev1.Node) { n.Status.Allocatable = quantities("cpu", "500m", "memory", "1Gi", "pods", "10") })},
@@ -183,8 +186,7 @@ var hints = []struct {
 		{name: "pod deleted", obj: hintPod("o", on("a")), gone: true},
 		{name: "node added", obj: hintNode("b")},
 		{name: "zone changed", obj: hintNode("a", func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = "y" })},
-		{name: "other label", obj: hintNode("a", func(n *corev1.Node) { n.Labels["x"] = "y" }),
-			more: "the topology key of another pod's anti-affinity could be any label"},
+		{name: "other label", obj: hintNode("a", func(n *corev1.Node) { n.Labels["x"] = "y" })},
 	}},
 	{"anti-affinity", []client.Object{hintNode("a"), hintPod("o", on("a")), hintPod("x", on("a"))}, hintPod("p", awayFrom("o")), []event{
 		{name: "the pod deleted", obj: hintPod("o", on("a")), gone: true},
@@ -247,7 +249,7 @@ func cordoned(n *corev1.Node) {
 
 // TestHints has both queues put a rejected pod aside, and something happen: both wake the pod, or both leave it where it is.
 func TestHints(t *testing.T) {
-	for _, c := range hints {
+	for _, c := range slices.Concat(hints, moreHints) {
 		for _, ev := range c.events {
 			t.Run(c.name+"/"+ev.name, func(t *testing.T) {
 				w := newWorld(t, 0, &stats{})
@@ -275,7 +277,10 @@ func TestHints(t *testing.T) {
 				a, _ := ours.Pop(now)
 				ours.Fail(a, v.Rejecters, now)
 
-				if change := w.happen(ev); change != (scheduler.ClusterChange{}) {
+				if self, ok := ev.obj.(*corev1.Pod); ok && self.UID == pod.UID {
+					w.set(self.DeepCopy())
+					ours.Add(scheduler.NewPod(self), now)
+				} else if change := w.happen(ev); change != (scheduler.ClusterChange{}) {
 					ours.Changed(change, now)
 				}
 				_, woken := ours.Pop(now)
@@ -315,6 +320,24 @@ func (w *world) happen(ev event) (c scheduler.ClusterChange) {
 		c = w.ours.SetStorageClass(o)
 	case *storagev1.CSINode:
 		c = w.ours.SetCSINode(o)
+	case *storagev1.CSIDriver:
+		if ev.gone {
+			c = w.ours.DeleteCSIDriver(o.Name)
+		} else {
+			c = w.ours.SetCSIDriver(o)
+		}
+	case *storagev1.CSIStorageCapacity:
+		if ev.gone {
+			w.ours.DeleteStorageCapacity(o)
+		} else {
+			c = w.ours.SetStorageCapacity(o)
+		}
+	case *storagev1.VolumeAttachment:
+		if ev.gone {
+			c = w.ours.DeleteVolumeAttachment(o.Name)
+		} else {
+			w.ours.SetVolumeAttachment(o)
+		}
 	case *corev1.Pod:
 		c = w.podHappens(o, old, ev.gone)
 	default:
