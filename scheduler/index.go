@@ -20,6 +20,7 @@ type index struct {
 	ids     map[string]int32
 	classes []class
 	unused  []int32
+	guess   int32   // the class that a node was put into last: often that of the next one, too
 	buf     []int64 // a node's features: the raw scores to be normalized, then one for each sum
 	scratch []byte
 	touched []int32
@@ -187,10 +188,14 @@ func (x *index) sort(slot int32) {
 		return
 	}
 	x.drop(slot)
-	key := x.encode(f)
-	id, ok := x.ids[string(key)]
-	if !ok {
-		id = x.newClass(f, string(key))
+	id := x.guess
+	if int(id) >= len(x.classes) || x.classes[id].nodes == 0 || !slices.Equal(x.classes[id].feats, f) {
+		key := x.encode(f)
+		var ok bool
+		if id, ok = x.ids[string(key)]; !ok {
+			id = x.newClass(f, string(key))
+		}
+		x.guess = id
 	}
 	x.class.set(slot, int64(id)+1)
 	x.score.set(slot, score)

@@ -81,13 +81,13 @@ type countUse struct {
 type counter struct {
 	own *owner
 	all []PodSelector
-	on  []int32
+	on  Counts
 }
 
 type termCount struct {
 	own   *owner
 	term  PodTerm
-	on    []int32
+	on    Counts
 	total int
 	seen  bool // it had pods before
 }
@@ -270,7 +270,7 @@ func (v *View) Coarse(key string) bool {
 }
 
 // Counts returns how many pods that are in all of the sets each node has.
-func (v *View) Counts(all ...PodSelector) []int32 {
+func (v *View) Counts(all ...PodSelector) *Counts {
 	var key string
 	if len(all) == 1 {
 		key = all[0].id
@@ -285,23 +285,19 @@ func (v *View) Counts(all ...PodSelector) []int32 {
 	c := v.counters[key].counter
 	if c == nil {
 		v.evict()
-		c = &counter{own: v.own, all: all, on: make([]int32, len(v.nodes))}
+		c = &counter{own: v.own, all: all}
 		for slot, n := range v.nodes {
 			if n != nil {
 				for _, p := range n.pods {
 					if c.matches(v, p) {
-						c.on[slot]++
+						c.on.add(int32(slot), 1, len(v.nodes))
 					}
 				}
 			}
 		}
 	}
-	if len(c.on) < len(v.nodes) {
-		c = c.of(v)
-		c.on = grown(c.on, len(v.nodes))
-	}
 	v.counters[key] = countUse{c, v.clock}
-	return c.on
+	return &c.on
 }
 
 func (v *View) evict() {
@@ -331,21 +327,20 @@ func (c *counter) of(v *View) *counter {
 	if c.own == v.own {
 		return c
 	}
-	return &counter{own: v.own, all: c.all, on: slices.Clone(c.on)}
+	return &counter{own: v.own, all: c.all, on: c.on.clone()}
 }
 
 // Terms calls f for each different term of a kind that pods on nodes have, in no order, with the number of those pods on each node.
-func (v *View) Terms(kind TermKind, f func(term *PodTerm, on []int32)) {
+func (v *View) Terms(kind TermKind, f func(term *PodTerm, on *Counts)) {
 	for _, t := range v.terms[kind] {
 		if t.total > 0 {
-			t = v.wide(v.terms[kind], t)
-			f(&t.term, t.on)
+			f(&t.term, &t.on)
 		}
 	}
 }
 
 // Matching calls f for each different term of a kind, of pods on nodes, that matches a pod, in the order of their IDs.
-func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on []int32)) {
+func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on *Counts)) {
 	var found []*termCount
 	for _, t := range v.terms[kind] {
 		if t.total > 0 && t.term.Matches(pod, v) {
@@ -354,26 +349,15 @@ func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on []int3
 	}
 	slices.SortFunc(found, func(a, b *termCount) int { return cmp.Compare(a.term.full, b.term.full) })
 	for _, t := range found {
-		t = v.wide(v.terms[kind], t)
-		f(&t.term, t.on)
+		f(&t.term, &t.on)
 	}
-}
-
-// wide is the term with a count for each node.
-func (v *View) wide(in map[string]*termCount, t *termCount) *termCount {
-	if len(t.on) >= len(v.nodes) {
-		return t
-	}
-	t = v.myTerm(in, t)
-	t.on = grown(t.on, len(v.nodes))
-	return t
 }
 
 // myTerm is the term, or a copy if it is the view's no longer alone.
 func (v *View) myTerm(in map[string]*termCount, t *termCount) *termCount {
 	if t.own != v.own {
 		c := *t
-		c.own, c.on = v.own, slices.Clone(t.on)
+		c.own, c.on = v.own, t.on.clone()
 		t = &c
 		in[t.term.full] = t
 	}
@@ -423,8 +407,7 @@ func (v *View) put(p *Pod, slot int, sign int32) {
 		if c != u.counter {
 			v.counters[key] = countUse{c, u.used}
 		}
-		c.on = grown(c.on, slot+1)
-		c.on[slot] += sign
+		c.on.add(int32(slot), sign, len(v.nodes))
 	}
 	v.attached.put(v, p, slot, int(sign))
 	if p.Terms == nil {
@@ -444,8 +427,7 @@ func (v *View) putTerm(in map[string]*termCount, term *PodTerm, slot int, sign i
 		in[term.full] = t
 	}
 	t = v.myTerm(in, t)
-	t.on = grown(t.on, slot+1)
-	t.on[slot] += sign
+	t.on.add(int32(slot), sign, len(v.nodes))
 	switch t.total += int(sign); {
 	case t.total == 0:
 		v.unused++

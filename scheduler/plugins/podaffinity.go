@@ -57,12 +57,12 @@ type sums struct {
 
 // counted are the pods by node of one term.
 type counted struct {
-	on     []int32
+	on     *scheduler.Counts
 	weight int64
 }
 
 // add counts pods by their nodes, weighted, and returns the place of the key's sum.
-func (s *sums) add(key string, on []int32, weight int64) int {
+func (s *sums) add(key string, on *scheduler.Counts, weight int64) int {
 	i := slices.Index(s.keys, key)
 	if i < 0 {
 		i = len(s.keys)
@@ -77,7 +77,7 @@ func (s *sums) appendTo(to []scheduler.DomainSum) []scheduler.DomainSum {
 		terms := s.terms[i]
 		to = append(to, scheduler.DomainSum{Key: key, Amount: func(n *scheduler.Node) (amount int64, counts bool) {
 			for _, t := range terms {
-				amount += t.weight * int64(t.on[n.Index()])
+				amount += t.weight * t.on.On(n)
 			}
 			return amount, true
 		}})
@@ -123,7 +123,7 @@ func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 		away.add(t.TopologyKey, view.Counts(t.PodSelector), 1)
 		note('a', t)
 	}
-	view.Matching(pod, scheduler.RequiredAntiAffinity, func(t *scheduler.PodTerm, on []int32) {
+	view.Matching(pod, scheduler.RequiredAntiAffinity, func(t *scheduler.PodTerm, on *scheduler.Counts) {
 		existing.add(t.TopologyKey, on, 1)
 		note('e', t)
 	})
@@ -137,7 +137,7 @@ func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 		if !others {
 			return
 		}
-		view.Matching(pod, kind, func(t *scheduler.PodTerm, on []int32) {
+		view.Matching(pod, kind, func(t *scheduler.PodTerm, on *scheduler.Counts) {
 			scored.add(t.TopologyKey, on, sign*t.Weight)
 			note(byte('5'+kind), t)
 		})
@@ -145,7 +145,7 @@ func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 	prefer(scheduler.PreferredAffinity, 1)
 	prefer(scheduler.PreferredAntiAffinity, -1)
 	if hard := 1 - p.lessHard; hard > 0 && others {
-		view.Matching(pod, scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on []int32) {
+		view.Matching(pod, scheduler.RequiredAffinity, func(t *scheduler.PodTerm, on *scheduler.Counts) {
 			scored.add(t.TopologyKey, on, hard)
 			note('r', t)
 		})

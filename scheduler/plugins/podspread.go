@@ -104,7 +104,7 @@ func spreadSum(pod *scheduler.Pod, view *scheduler.View, c *scheduler.SpreadCons
 	s.Amount = func(n *scheduler.Node) (int64, bool) {
 		if host {
 			_, ok := n.Object.Labels[c.TopologyKey]
-			return int64(on[n.Index()]), ok
+			return on.On(n), ok
 		}
 		for _, m := range must {
 			if _, ok := n.Object.Labels[m.TopologyKey]; !ok {
@@ -114,7 +114,7 @@ func spreadSum(pod *scheduler.Pod, view *scheduler.View, c *scheduler.SpreadCons
 		if !includes(pod, c, n) {
 			return 0, false
 		}
-		return int64(on[n.Index()]), true
+		return on.On(n), true
 	}
 	return s
 }
