@@ -37,8 +37,9 @@
 // priorities, back-off and hints are as in a live cluster. Package trace reads workloads from public traces and generates similar ones.
 //
 // A decision takes Options.DecisionTime of virtual time; binding, starting and being deleted take what Options say. Volumes are bound, and made after a delay, as
-// the controllers of volumes do, for claims of pods' own and for others that events bring; namespaces have labels. Plugins are asked and told up to Reserve: there is no API
-// server and no kubelet, so that Permit, PreBind, Bind and PostBind are not called, and what pods use, as opposed to what they request, is not simulated.
+// the controllers of volumes do, for claims of pods' own and for others that events bring; namespaces have labels. Plugins are asked and told up to
+// Permit, which may allow or reject, but have nobody wait: there is no API server and no kubelet. New refuses plugins with PreBind, Bind or PostBind unless they are
+// left out there, by Weighted.Except. What pods use, as opposed to what they request, is not simulated.
 // Parts of GPUs are shared by package gpushare's plugin.
 //
 // # Who waits

@@ -110,7 +110,18 @@ func (s *Simulation) scheduleGang(a scheduler.Attempt, g *gang) error {
 	g.busy = true
 	for i := range ds {
 		if ds[i].Fits() {
-			if err := s.place(pods[i], &ds[i], a.Number); err != nil {
+			r, err := s.permit(pods[i], ds[i].Node)
+			switch {
+			case err != nil:
+				return err
+			case r == nil:
+				err = s.place(pods[i], &ds[i], a.Number)
+			default:
+				if s.denied(pods[i], ds[i].Node, r); i == 0 {
+					s.queue.Fail(a, []string{r.Plugin}, instant(s.now))
+				}
+			}
+			if err != nil {
 				return err
 			}
 		} else if i == 0 {

@@ -40,6 +40,16 @@ func (s *Simulation) schedule() error {
 				s.log.podBecause("retry", p, err.Error())
 				continue
 			}
+			r, err := s.permit(p, d.Node)
+			if err != nil {
+				return err
+			}
+			if r != nil {
+				s.denied(p, d.Node, r)
+				s.queue.Fail(a, []string{r.Plugin}, instant(s.now))
+				s.failed(p)
+				continue
+			}
 			if err := s.place(p, &d, a.Number); err != nil {
 				return err
 			}

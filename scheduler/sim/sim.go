@@ -140,6 +140,9 @@ func New(w Workload, opts Options) (*Simulation, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
+	if err := checkPlugins(opts.Engine); err != nil {
+		return nil, err
+	}
 	engine, err := scheduler.NewEngine(opts.Engine)
 	if err != nil {
 		return nil, fmt.Errorf("sim: Options.Engine: %w", err)
