@@ -292,6 +292,7 @@ func (b *profileBuilder) check(lists map[string][]string) error {
 		return fmt.Errorf("%s: at least one bind plugin is needed for profile with scheduler name %q", b.path.Child("plugins", "bind"), name)
 	}
 	b.inseparables(lists)
+	b.pointless(lists)
 	return nil
 }
 
@@ -311,6 +312,27 @@ func (b *profileBuilder) inseparables(lists map[string][]string) {
 	}
 	if vb := "VolumeBinding"; b.builtin[vb] && slices.Contains(lists["reserve"], vb) && !slices.Contains(lists["preBind"], vb) {
 		b.warn(b.path.Child("plugins", "preBind"), "leaving out %s has no effect: the volumes that it reserves are bound", vb)
+	}
+}
+
+// pointless warns of changes at points that aren't there.
+func (b *profileBuilder) pointless(lists map[string][]string) {
+	var names []string
+	for _, name := range lists["score"] {
+		separable := !slices.Contains(inseparable[1].plugins, name)
+		if b.builtin[name] && separable && slices.Contains(extensions[name], "preScore") && !slices.Contains(lists["preScore"], name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		b.warn(b.path.Child("plugins", "preScore"), "leaving out %s has no effect: what they find out there is part of score", strings.Join(names, ", "))
+	}
+	const preemption = "DefaultPreemption"
+	if groups, alone := slices.Contains(lists["podGroupPostFilter"], preemption), slices.Contains(lists["postFilter"], preemption); groups != alone {
+		b.warn(b.path.Child("plugins", "podGroupPostFilter"), "has no effect: room is made for groups if %s is at postFilter, as for single pods", preemption)
+	}
+	if set := b.from.Plugins.PlacementScore; len(set.Enabled)+len(set.Disabled) > 0 {
+		b.warn(b.path.Child("plugins", "placementScore"), "has no effect: groups have no placements to choose from")
 	}
 }
 
