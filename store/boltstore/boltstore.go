@@ -64,7 +64,6 @@ type Store struct {
 	epoch          int64     // of the log, 0 before there is one
 	logged         int64     // the newest revision in the log; later ones are of relaxed commits
 	needed         int64     // the first segment that is needed beside the file
-	answered       int       // how many requests the last batch has had
 	unsettled      *batch    // what a frame of unknown outcome leads to
 	unflushedBytes int       // of relaxed commits that are not in the log
 	flushAt        time.Time // when they have to be

@@ -70,13 +70,16 @@ func value(t testing.TB, s *Store, key string) string {
 	return string(res.KV.Value)
 }
 
-func factory(t *testing.T, opts Options) storetest.Factory {
+func factory(t *testing.T, opts Options, prepare ...func(*Store)) storetest.Factory {
 	dir, n := t.TempDir(), 0
 	paths := map[store.Store]string{}
 	openAt := func(path string) (store.Store, error) {
 		s, err := Open(path, opts)
 		if err != nil {
 			return nil, err
+		}
+		for _, f := range prepare {
+			f(s)
 		}
 		paths[s] = path
 		return s, nil
@@ -91,6 +94,8 @@ func factory(t *testing.T, opts Options) storetest.Factory {
 }
 
 func TestStore(t *testing.T) { storetest.Run(t, factory(t, Options{})) }
+
+func TestStoreInFlight(t *testing.T) { storetest.Run(t, factory(t, Options{}, alwaysInFlight)) }
 
 func TestStoreWithShortHistory(t *testing.T) {
 	failed := storetest.Check(t.Context(), factory(t, Options{History: 40}),

@@ -257,12 +257,9 @@ func (s *Store) take() (reqs []*request, ended bool) {
 }
 
 // gather lets those that have just been answered queue up again, for as long as more of them come. If what comes next is to be
-// written at once, half of them are enough: the others are evaluated meanwhile.
+// written while others are evaluated, half of them are enough.
 func (s *Store) gather() {
-	enough := maxBatch
-	if !s.pipeline.inFlight() {
-		enough = max(flightMin, (s.answered+1)/2)
-	}
+	enough := s.pipeline.enough()
 	for queued := -1; ; {
 		runtime.Gosched()
 		s.mu.Lock()

@@ -33,6 +33,9 @@ func driveChild() {
 	}
 	seed := uint64(0)
 	fmt.Sscan(os.Getenv(childDrive), &seed)
+	if seed%2 == 1 {
+		alwaysInFlight(s)
+	}
 	write := func(op storetest.Operation) {
 		b, err := json.Marshal(op)
 		if err != nil {
@@ -130,6 +133,9 @@ func child() {
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
+	}
+	if os.Getpid()%2 == 1 {
+		alwaysInFlight(s)
 	}
 	ctx := context.Background()
 	var wg sync.WaitGroup

@@ -8,9 +8,12 @@ import (
 	"github.com/keelson/keelson/store"
 )
 
-// flightMin is how many requests a batch has at least that is written on a goroutine of its own, so that others
-// are evaluated meanwhile. For fewer, what that saves is less than what the additional syncs cost.
-const flightMin = 16
+const (
+	// flightMin is how many requests there are at least, of two batches, for one of them to be written while the other is evaluated.
+	flightMin = 24
+	// turnaround is about what a request takes to be answered, to be followed by the next one of the same writer, and that to be evaluated.
+	turnaround = 5 * time.Microsecond
+)
 
 // pipeline has up to two batches under way: one that fly writes and syncs, and on top of it an open one, which takes in requests until
 // the first is durable. What is open has been seen by nobody: should the one before it fail, its requests are evaluated again.
@@ -20,6 +23,26 @@ type pipeline struct {
 	flying *batch   // the newest one that fly has got and that has not been published
 	flight bool     // there is a goroutine in fly, to which the log belongs
 	landed []*batch // those that fly is done with, in order
+
+	crowd  int           // how many requests there were at once of late
+	append time.Duration // how long writing and syncing took of late
+	always bool          // for tests: a batch is written while the next one is evaluated, whatever that brings
+}
+
+// pays reports whether n requests are done sooner in two batches, one of which is evaluated while the other one is
+// written, than in one batch: two syncs have to take less than one and the time between them. The caller holds p.mu.
+func (p *pipeline) pays(n int) bool {
+	return p.always || n >= flightMin && p.append < time.Duration(n)*turnaround
+}
+
+// write appends the frame of b to the log.
+func (p *pipeline) write(b *batch, l *wal) {
+	began := time.Now()
+	b.maybe, b.err = l.append(&b.frame, b.data)
+	took := time.Since(began)
+	p.mu.Lock()
+	p.append += (took - p.append) / 4
+	p.mu.Unlock()
 }
 
 // busy reports whether there is a batch under way.
@@ -29,11 +52,14 @@ func (p *pipeline) busy() bool {
 	return p.flight || p.open != nil || len(p.landed) > 0
 }
 
-// inFlight reports whether a batch is being written.
-func (p *pipeline) inFlight() bool {
+// enough is for how many requests it is worth waiting before the next batch is written.
+func (p *pipeline) enough() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.flight
+	if p.flight || !p.pays(p.crowd) {
+		return maxBatch
+	}
+	return (p.crowd + 1) / 2
 }
 
 // room returns how many requests the open batch may still get, and how many bytes of them.
@@ -72,7 +98,6 @@ func (s *Store) launch() bool {
 	}
 	if len(b.recs) == 0 && !b.changed && !s.flushDue() {
 		b.conflicts(s)
-		s.answered = len(b.reqs)
 		b.answer(nil, nil)
 		return true
 	}
@@ -82,12 +107,13 @@ func (s *Store) launch() bool {
 		return true
 	}
 	// What is relaxed does not go on beside a batch in flight. It is the more often that nothing is.
-	if len(b.reqs) < flightMin || b.relaxed {
-		b.maybe, b.err = s.log.append(&b.frame, b.data)
+	p.mu.Lock()
+	if b.relaxed || !p.pays(max(p.crowd, len(b.reqs))) {
+		p.mu.Unlock()
+		p.write(b, s.log)
 		s.conclude(b)
 		return true
 	}
-	p.mu.Lock()
 	p.flight, p.flying = true, b
 	p.mu.Unlock()
 	s.writer.Add(1)
@@ -100,7 +126,7 @@ func (s *Store) launch() bool {
 func (s *Store) fly(b *batch) {
 	defer s.writer.Done()
 	for b != nil {
-		b.maybe, b.err = s.log.append(&b.frame, b.data)
+		s.pipeline.write(b, s.log)
 		b = s.pipeline.next(b, s.log)
 		s.kick()
 		if b != nil {
@@ -115,12 +141,14 @@ func (p *pipeline) next(b *batch, l *wal) *batch {
 	defer p.mu.Unlock()
 	p.landed = append(p.landed, b)
 	next := p.open
-	if b.err != nil || next == nil || len(next.reqs) < flightMin || len(next.recs) == 0 || !l.fits(next.room()) {
-		p.flight = false
-		return nil
+	if b.err == nil && next != nil && len(next.recs) > 0 && l.fits(next.room()) {
+		if n := len(b.reqs) + len(next.reqs); p.pays(n) && len(next.reqs) >= n/4 {
+			p.open, p.flying = nil, next
+			return next
+		}
 	}
-	p.open, p.flying = nil, next
-	return next
+	p.flight = false
+	return nil
 }
 
 // land publishes and answers what has been written.
@@ -169,16 +197,24 @@ func (s *Store) complete(b *batch, unknown bool, err error) {
 		s.flushAt = time.Now().Add(s.opts.RelaxedDelay)
 		s.opts.Logger.Error(err, "Commit failed", "path", s.path, "unknownOutcome", unknown)
 	}
+	s.mu.Lock()
+	crowd := len(b.reqs) + len(s.queue)
+	s.mu.Unlock()
 	p := &s.pipeline
 	p.mu.Lock()
 	if p.flying == b {
 		p.flying = nil
 	}
+	for _, other := range []*batch{p.flying, p.open} {
+		if other != nil {
+			crowd += len(other.reqs)
+		}
+	}
+	p.crowd = crowd
 	p.mu.Unlock()
 	var unknownErr error
 	if unknown {
 		unknownErr = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
 	}
-	s.answered = len(b.reqs)
 	b.answer(err, unknownErr)
 }

@@ -30,6 +30,7 @@ func newFlights(t *testing.T) *flights {
 	path := filepath.Join(t.TempDir(), "s")
 	f := &flights{Store: open(t, path, Options{}), t: t, path: path, began: make(chan struct{}, 100), end: make(chan error)}
 	put(t, f.Store, "first", "")
+	alwaysInFlight(f.Store)
 	f.log.sync = func(file *os.File) error {
 		if f.allow.Load() == 0 {
 			f.began <- struct{}{}
@@ -49,6 +50,13 @@ func newFlights(t *testing.T) *flights {
 	return f
 }
 
+// alwaysInFlight has a batch written while the next one is evaluated, whatever that brings.
+func alwaysInFlight(s *Store) {
+	s.pipeline.mu.Lock()
+	defer s.pipeline.mu.Unlock()
+	s.pipeline.always = true
+}
+
 // answers is what CommitEach returns, and how many syncs had succeeded then.
 type answers struct {
 	results []store.CommitResult
@@ -65,7 +73,7 @@ func (f *flights) commit(commits ...[]store.Op) <-chan answers {
 	return out
 }
 
-// many is a commit of each key that puts it, enough of them to be written on their own goroutine.
+// many is a commit of each key that puts it.
 func many(value string, cond store.Condition) (out [][]store.Op) {
 	for i := range flightMin + 4 {
 		out = append(out, []store.Op{store.Put(fmt.Sprintf("key%02d", i), []byte(value), cond)})
