@@ -256,16 +256,15 @@ func (s *Store) take() (reqs []*request, ended bool) {
 	return nil, false
 }
 
-// gather lets those that have just been answered queue up again, for as long as more of them come. If what comes next is to be
-// written while others are evaluated, half of them are enough.
+// gather lets those that have just been answered queue up again, for as long as more of them come and there is room for them.
 func (s *Store) gather() {
-	enough := s.pipeline.enough()
+	room, _, _ := s.pipeline.room()
 	for queued := -1; ; {
 		runtime.Gosched()
 		s.mu.Lock()
 		n := len(s.queue)
 		s.mu.Unlock()
-		if n <= queued || n >= enough {
+		if n <= queued || n >= room {
 			return
 		}
 		queued = n

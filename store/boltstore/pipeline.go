@@ -52,25 +52,19 @@ func (p *pipeline) busy() bool {
 	return p.flight || p.open != nil || len(p.landed) > 0
 }
 
-// enough is for how many requests it is worth waiting before the next batch is written.
-func (p *pipeline) enough() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.flight || !p.pays(p.crowd) {
-		return maxBatch
-	}
-	return (p.crowd + 1) / 2
-}
-
-// room returns how many requests the open batch may still get, and how many bytes of them.
+// room returns how many requests the open batch may still get, and how many bytes of them. Of a crowd, half are written
+// while the others are evaluated.
 func (p *pipeline) room() (requests, bytes int, busy bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	busy = p.flight || p.open != nil || len(p.landed) > 0
-	if p.open == nil {
-		return maxBatch, maxBatchBytes, busy
+	requests, bytes, busy = maxBatch, maxBatchBytes, p.flight || p.open != nil || len(p.landed) > 0
+	if !p.flight && !p.always && p.pays(p.crowd) {
+		requests = min(maxBatch, max(1, (p.crowd+1)/2))
 	}
-	return maxBatch - len(p.open.reqs), maxBatchBytes - p.open.bytes, busy
+	if p.open != nil {
+		requests, bytes = requests-len(p.open.reqs), bytes-p.open.bytes
+	}
+	return requests, bytes, busy
 }
 
 // joined returns the open batch, which is begun if there is none. The caller holds p.mu.
