@@ -4,7 +4,8 @@
 //	rev, err := s.Commit(ctx, store.Put("a", []byte("1"), store.Absent())) // on disk when it returns
 //
 // Commits that come while others are being synced share the next write to the log and its one sync. A commit is
-// acknowledged, and seen by readers and watchers, after that. The log has two files beside the store's,
+// acknowledged, and seen by readers and watchers, after that. When many come at once and syncing takes less time than they do,
+// they are evaluated on top of those that are being synced; should these fail, once more. The log has two files beside the store's,
 // cluster.db.log0 and cluster.db.log1, used in turn: when one has Options.LogBytes, its commits are brought into
 // the store's file in one large transaction while the other one is written. Open replays what
 // the file lacks; Close brings all of it into the file and removes the log, so that a closed store is one file.

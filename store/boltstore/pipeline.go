@@ -100,7 +100,7 @@ func (s *Store) launch() bool {
 		s.complete(b, false, err)
 		return true
 	}
-	// What is relaxed does not go on beside a batch in flight. It is the more often that nothing is.
+	// Relaxed commits wait while a batch is in flight, so one that has some is written here.
 	p.mu.Lock()
 	if b.relaxed || !p.pays(max(p.crowd, len(b.reqs))) {
 		p.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Store) launch() bool {
 	return true
 }
 
-// fly writes a batch, and then what has become the open one meanwhile, for as long as that is enough and nothing else
+// fly writes a batch, and then what has become the open one meanwhile, for as long as that pays and nothing else
 // has to be done to the log first.
 func (s *Store) fly(b *batch) {
 	defer s.writer.Done()
