@@ -221,10 +221,14 @@ func (s *Scheduler) followNomination(old *corev1.Pod, pod *Pod) {
 func (s *Scheduler) pendingGone(obj *corev1.Pod) {
 	w := s.queue.pods[obj.UID]
 	s.queue.remove(obj.UID)
-	if s.engine.forgetNomination(obj.UID) && w != nil {
-		s.helped(ClusterChange{FreedPod: w.pod})
-		s.kick()
+	nominated := s.engine.forgetNomination(obj.UID)
+	if w == nil {
+		return
 	}
+	if nominated {
+		s.helped(ClusterChange{FreedPod: w.pod})
+	}
+	s.kick() // its group may have waited for it
 }
 
 func samePending(a, b *corev1.Pod) bool {

@@ -150,6 +150,30 @@ func (e *Engine) gateGroup(prof *profile, pod *Pod) *Rejection {
 	return r
 }
 
+// gatedMember is the plugin that keeps another pod of the group from being tried: then none of them is.
+func (e *Engine) gatedMember(pod *Pod) string {
+	prof := e.profileOf(pod)
+	g := e.groupOf(pod)
+	if g.Name == "" || len(prof.at(AtPreEnqueue)) == 0 {
+		return ""
+	}
+	m := e.view.groups.members[g.Name]
+	if m == nil {
+		return ""
+	}
+	for uid, other := range m.waiting {
+		if m.placed[uid] != nil {
+			continue
+		}
+		for _, s := range prof.at(AtPreEnqueue) {
+			if s.enqueue.PreEnqueue(other) != nil {
+				return s.name
+			}
+		}
+	}
+	return ""
+}
+
 // ScheduleGroup decides for pods one after the other, each as if those before it were on their nodes already, and assigns and reserves them if at
 // least min of them fit; else nothing is changed. The decisions are in the order of the pods.
 func (e *Engine) ScheduleGroup(pods []*Pod, min int) ([]Decision, bool) {

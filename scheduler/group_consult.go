@@ -150,6 +150,6 @@ func (s *Scheduler) settleGroup(g *groupConsultation, o outcome) {
 	o.report = &report{}
 	s.heard = append(s.heard, o)
 	delete(s.consulting, g.name)
-	s.queue.wakeIf(s.opts.Clock.Now(), eventForce, func(w *waiting) bool { return w.gated && s.queue.group(w.pod, 0) == g.name })
+	s.queue.wakeGated(g.name, s.opts.Clock.Now(), eventForce)
 	s.kick()
 }

@@ -261,3 +261,40 @@ func TestGroupExtras(t *testing.T) {
 	k.waiting(three, "0/1 nodes are available: 1 Insufficient cpu.")
 	k.group("g", "Scheduled", "")
 }
+
+// TestGatedMember keeps a whole group from being tried.
+func TestGatedMember(t *testing.T) {
+	for _, how := range []string{"opened", "removed"} {
+		t.Run(how, func(t *testing.T) {
+			k := newCluster(t)
+			k.addNode("a", "")
+			add := func(name string, mods ...podMod) *corev1.Pod {
+				p := testPod(name, "web", append([]podMod{func(p *corev1.Pod) { p.Namespace = "default" }, cpu("1")}, mods...)...)
+				p.UID = ""
+				k.must(k.client.Create(k.Context(), p))
+				return p
+			}
+			one := add("one", member("g"))
+			gated := add("gated", member("g"), func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}} })
+			two := add("two", member("g"))
+			k.must(k.client.Create(k.Context(), gangOf("default", "g", 2)))
+			k.bound(add("later"))
+			for _, p := range []*corev1.Pod{one, two} {
+				k.must(k.client.Get(k.Context(), client.ObjectKeyFromObject(p), p))
+				if p.Spec.NodeName != "" {
+					t.Errorf("%s is bound before its group is there", p.Name)
+				}
+			}
+			k.must(k.client.Get(k.Context(), client.ObjectKeyFromObject(gated), gated))
+			if how == "removed" {
+				k.must(k.client.Delete(k.Context(), gated, client.GracePeriodSeconds(0)))
+			} else {
+				gated.Spec.SchedulingGates = nil
+				k.must(k.client.Update(k.Context(), gated))
+				k.bound(gated)
+			}
+			k.bound(one)
+			k.bound(two)
+		})
+	}
+}

@@ -94,7 +94,7 @@ func (e *Engine) gate(pod *Pod) string {
 	if r := e.PreEnqueue(pod); r != nil {
 		return r.Plugin
 	}
-	return ""
+	return e.gatedMember(pod)
 }
 
 // event names a change as kube-scheduler's metrics do.

@@ -96,18 +96,28 @@ func (q *queue) add(pod *Pod, now time.Time, changed bool) {
 		q.pods[pod.key()] = w
 		group := q.group(pod, 1)
 		q.activate(w, now, eventAdd)
-		if group != "" { // it may be the one that the others waited for
-			q.wakeIf(now, eventAdd, func(o *waiting) bool { return o.gated && q.group(o.pod, 0) == group })
-		}
+		q.wakeGated(group, now, eventAdd)
 		return
 	}
 	was := w.pod
+	q.group(was, -1)
 	w.pod = pod
+	group := q.group(pod, 1)
 	switch {
 	case w.place == inActive:
 		heap.Fix(&q.active, w.index)
 	case changed && w.place == inStuck && (w.gated || q.self(was, pod, w.plugins)):
-		q.wake(w, now, eventUpdate)
+		wasGated := w.gated
+		if q.wake(w, now, eventUpdate); wasGated && !w.gated {
+			q.wakeGated(group, now, eventUpdate)
+		}
+	}
+}
+
+// wakeGated wakes the gated pods of a group: they may have waited for one that came, changed or went.
+func (q *queue) wakeGated(group string, now time.Time, event string) {
+	if group != "" {
+		q.wakeIf(now, event, func(o *waiting) bool { return o.gated && q.group(o.pod, 0) == group })
 	}
 }
 
@@ -116,9 +126,12 @@ func (q *queue) remove(uid types.UID) {
 	if w == nil {
 		return
 	}
+	gated := w.gated
 	q.leave(w)
-	q.group(w.pod, -1)
-	delete(q.pods, uid)
+	group := q.group(w.pod, -1)
+	if delete(q.pods, uid); gated {
+		q.wakeGated(group, time.Time{}, eventUpdate)
+	}
 }
 
 // gather takes the pods of a group out of the queue that may be tried, to be decided with one that was popped, in the order in which they came.
@@ -167,7 +180,7 @@ func (q *queue) activate(w *waiting, now time.Time, event string) {
 		}
 		return
 	}
-	if wasGated && w.attempts == 0 {
+	if wasGated && w.attempts == 0 && !now.IsZero() {
 		w.since = now
 	}
 	q.seq++
