@@ -60,6 +60,9 @@ func (e *Engine) checkOnce(prof *profile, pod *Pod, n *Node, counts func(judged)
 			return prof.first(pod, n, js, x)
 		}
 		if r := refusal(js, &Place{Nodes: 1, x: x, slot: int32(n.slot)}, (*DomainJudgement).judge); r != nil {
+			if before := rejectedBefore(js, r.Plugin, n); before != nil {
+				return before
+			}
 			return r
 		}
 	}

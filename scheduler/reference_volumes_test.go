@@ -14,6 +14,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/keelson/keelson/scheduler"
@@ -256,7 +257,7 @@ func (w *volumeWorld) find(p *corev1.Pod, n *corev1.Node) (why []string, found p
 			if k.MaximumVolumeSize != nil {
 				room = k.MaximumVolumeSize
 			}
-			if k.StorageClassName == s.Name && room.Value() >= storageOf(c.Spec.Resources.Requests) && n.Labels[zoneKey] == k.NodeTopology.MatchLabels[zoneKey] {
+			if k.StorageClassName == s.Name && room.Value() >= storageOf(c.Spec.Resources.Requests) && labels.SelectorFromSet(k.NodeTopology.MatchLabels).Matches(labels.Set(n.Labels)) {
 				found.make[c.Name] = k
 				break
 			}
@@ -410,7 +411,7 @@ func TestVolumesAgainstReference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &volumeHistory{rand: r, world: w, engine: e}
+		h := &volumeHistory{rand: r, world: w, engine: e, zonal: seed%2 == 0}
 		for step := range 200 {
 			if h.change(); r.IntN(3) > 0 {
 				continue
@@ -474,6 +475,8 @@ type volumeHistory struct {
 	world    *volumeWorld
 	engine   *scheduler.Engine
 	versions int
+	// zonal: capacities are of zones; else of nodes, as local volumes then are, too.
+	zonal bool
 }
 
 // check holds what must hold once a pod is placed: no claim has two volumes, and one for one pod has no other.
@@ -648,6 +651,9 @@ func (h *volumeHistory) change() {
 		s.Provisioner = map[string]string{"now": "d1", "late": "kubernetes.io/no-provisioner", "made": "d1", "told": "d2"}[name]
 		if r.IntN(3) == 0 {
 			s.AllowedTopologies = []corev1.TopologySelectorTerm{{MatchLabelExpressions: []corev1.TopologySelectorLabelRequirement{{Key: zoneKey, Values: []string{pick(r, "a", "b")}}}}}
+			if !h.zonal {
+				s.AllowedTopologies[0].MatchLabelExpressions[0] = corev1.TopologySelectorLabelRequirement{Key: corev1.LabelHostname, Values: []string{"n1", fmt.Sprint("n", r.IntN(5))}}
+			}
 		}
 		w.classes[name] = s
 		e.SetStorageClass(s)
@@ -685,8 +691,10 @@ func (h *volumeHistory) change() {
 		e.SetCSIDriver(d)
 	case 16:
 		room := gib(1 + r.IntN(10))
-		k := &storagev1.CSIStorageCapacity{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: fmt.Sprint("k", r.IntN(3))}, StorageClassName: "told", Capacity: &room}
-		k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{zoneKey: pick(r, "a", "b")}}
+		k := &storagev1.CSIStorageCapacity{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: fmt.Sprint("k", r.IntN(6))}, StorageClassName: "told", Capacity: &room}
+		if k.NodeTopology = (&metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: fmt.Sprint("n", r.IntN(5))}}); h.zonal {
+			k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{zoneKey: pick(r, "a", "b")}}
+		}
 		if largest := gib(1 + r.IntN(4)); r.IntN(3) == 0 {
 			k.MaximumVolumeSize = &largest
 		}
@@ -734,7 +742,11 @@ func (h *volumeHistory) volume(name string) *corev1.PersistentVolume {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
 	}
 	var terms []corev1.NodeSelectorTerm
-	switch r.IntN(7) {
+	kind := r.IntN(7)
+	if !h.zonal && kind != 1 {
+		kind = 0
+	}
+	switch kind {
 	case 0:
 		terms = []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{req(corev1.LabelHostname, fmt.Sprint("n", r.IntN(5)))}}}
 	case 1:

@@ -87,7 +87,7 @@ func (s *side) pod(i int) *corev1.Pod {
 
 // change makes a random change to both engines.
 func (s *side) change() {
-	r, h := s.rand, &volumeHistory{rand: s.rand, versions: s.made}
+	r, h := s.rand, &volumeHistory{rand: s.rand, versions: s.made, zonal: s.rand.IntN(2) == 0}
 	s.made++
 	node, version := fmt.Sprint("n", r.IntN(8)), fmt.Sprint(s.made)
 	uid := types.UID(fmt.Sprint("u", r.IntN(s.made)))

@@ -21,13 +21,15 @@ func (g *generator) volumes(p *corev1.Pod) {
 		return
 	}
 	seen := map[string]bool{}
-	for i := range 1 + g.IntN(2) {
+	for i := range 1 + g.IntN(3) {
 		v := corev1.Volume{Name: fmt.Sprint("v", i)}
-		switch g.IntN(10) {
+		switch g.IntN(11) {
 		case 0:
 			v.GCEPersistentDisk = &corev1.GCEPersistentDiskVolumeSource{PDName: pick(g, "x", "y"), ReadOnly: g.once(2)}
 		case 1:
 			v.ISCSI = &corev1.ISCSIVolumeSource{TargetPortal: "10.0.0.1:1", IQN: pick(g, "iqn.x", "iqn.y"), Lun: 1, ReadOnly: g.once(2)}
+		case 5:
+			v.RBD = &corev1.RBDVolumeSource{CephMonitors: pick(g, []string{"m1", "m2"}, []string{"m2"}, []string{"m3"}), RBDPool: "pool", RBDImage: pick(g, "x", "y"), ReadOnly: g.once(2)}
 		case 2:
 			v.EmptyDir = &corev1.EmptyDirVolumeSource{}
 		case 3:
@@ -65,9 +67,15 @@ func (g *generator) volume() *corev1.PersistentVolume {
 		return corev1.NodeSelectorTerm{MatchExpressions: reqs}
 	}
 	var terms []corev1.NodeSelectorTerm
-	switch g.IntN(7) {
-	case 0:
+	switch g.IntN(12) {
+	case 0, 4:
 		terms = []corev1.NodeSelectorTerm{term(req(corev1.LabelHostname, g.nodeName()))}
+	case 5:
+		terms = []corev1.NodeSelectorTerm{term(req(corev1.LabelHostname, g.nodeName(), g.nodeName()), corev1.NodeSelectorRequirement{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpNotIn, Values: []string{"za"}})}
+	case 6:
+		terms = []corev1.NodeSelectorTerm{term(), {MatchFields: []corev1.NodeSelectorRequirement{req("metadata.name", g.nodeName())}}}
+	case 7:
+		terms = []corev1.NodeSelectorTerm{term(corev1.NodeSelectorRequirement{Key: "size", Operator: corev1.NodeSelectorOpGt, Values: []string{"2"}}), term(req(corev1.LabelHostname, g.nodeName()))}
 	case 1:
 		terms = []corev1.NodeSelectorTerm{term(req(corev1.LabelTopologyZone, pick(g, "za", "zb", "nowhere")))}
 	case 2:
@@ -79,10 +87,19 @@ func (g *generator) volume() *corev1.PersistentVolume {
 		pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: terms}}
 	}
 	if g.once(3) {
-		pv.Labels[pick(g, corev1.LabelTopologyZone, corev1.LabelFailureDomainBetaZone)] = pick(g, "za", "zb", "za__zb", "za__")
+		pv.Labels[pick(g, corev1.LabelTopologyZone, corev1.LabelFailureDomainBetaZone, corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaRegion)] = pick(g, "za", "zb", "za__zb", "za__", "")
 	}
-	if g.once(8) {
-		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "d", Name: fmt.Sprint("c", g.IntN(10))}
+	if g.once(6) {
+		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: pick(g, "d", "d", "e"), Name: fmt.Sprint("c", g.IntN(10))}
+		if g.once(3) {
+			pv.Spec.ClaimRef.UID = types.UID(fmt.Sprint(pv.Spec.ClaimRef.Name, "-", g.made-g.IntN(10)))
+		}
+	}
+	if g.once(10) {
+		pv.Spec.VolumeAttributesClassName = ptr.To(pick(g, "fast", ""))
+	}
+	if g.once(12) {
+		pv.Annotations = map[string]string{corev1.BetaStorageClassAnnotation: pick(g, classes...)}
 	}
 	if g.once(15) {
 		pv.DeletionTimestamp = &metav1.Time{Time: pv.CreationTimestamp.Time}
@@ -98,16 +115,31 @@ func (g *generator) claim(name string) *corev1.PersistentVolumeClaim {
 	c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: gib(1 + g.IntN(4))}
 	c.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{pick(g, corev1.ReadWriteOnce, corev1.ReadWriteOnce, corev1.ReadWriteOncePod, corev1.ReadWriteMany)}
 	c.Spec.VolumeMode = ptr.To(pick(g, corev1.PersistentVolumeFilesystem, corev1.PersistentVolumeFilesystem, corev1.PersistentVolumeFilesystem, corev1.PersistentVolumeBlock))
+	if g.once(10) {
+		c.Spec.VolumeAttributesClassName = ptr.To(pick(g, "fast", ""))
+	}
+	switch g.IntN(15) {
+	case 0:
+		c.Spec.StorageClassName = nil
+	case 1:
+		c.Annotations = map[string]string{corev1.BetaStorageClassAnnotation: pick(g, classes...)}
+	case 2:
+		c.Spec.VolumeMode = nil
+	case 3:
+		c.Spec.AccessModes = append(c.Spec.AccessModes, corev1.ReadOnlyMany)
+	case 4:
+		c.Spec.Selector = &metav1.LabelSelector{}
+	}
 	if g.once(5) {
 		c.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"disk": pick(g, "ssd", "hdd")}}
 	}
 	if g.once(3) {
 		c.Spec.VolumeName = fmt.Sprint("v", g.IntN(12))
 		if !g.once(5) {
-			c.Annotations = map[string]string{"pv.kubernetes.io/bind-completed": "yes"}
+			metav1.SetMetaDataAnnotation(&c.ObjectMeta, "pv.kubernetes.io/bind-completed", "yes")
 		}
 	} else if g.once(8) {
-		c.Annotations = map[string]string{"volume.kubernetes.io/selected-node": g.nodeName()}
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, "volume.kubernetes.io/selected-node", g.nodeName())
 	}
 	switch g.IntN(20) {
 	case 0:
@@ -139,8 +171,20 @@ func (g *generator) storage() client.Object {
 		}
 		s.VolumeBindingMode = &mode
 		s.Provisioner = map[string]string{"now": "d1", "late": "kubernetes.io/no-provisioner", "made": "d1", "told": "d2"}[s.Name]
-		if g.once(3) {
-			s.AllowedTopologies = []corev1.TopologySelectorTerm{{MatchLabelExpressions: []corev1.TopologySelectorLabelRequirement{{Key: corev1.LabelTopologyZone, Values: []string{pick(g, "za", "zb")}}}}}
+		for range pick(g, 0, 0, 0, 1, 1, 2) {
+			term := corev1.TopologySelectorTerm{MatchLabelExpressions: []corev1.TopologySelectorLabelRequirement{{Key: corev1.LabelTopologyZone, Values: []string{pick(g, "za", "zb")}}}}
+			switch g.IntN(4) {
+			case 0:
+				term.MatchLabelExpressions[0] = corev1.TopologySelectorLabelRequirement{Key: corev1.LabelHostname, Values: []string{g.nodeName(), g.nodeName()}}
+			case 1:
+				term.MatchLabelExpressions = append(term.MatchLabelExpressions, corev1.TopologySelectorLabelRequirement{Key: "disk", Values: []string{"ssd"}})
+			case 2:
+				term.MatchLabelExpressions = term.MatchLabelExpressions[:g.IntN(2)]
+			}
+			s.AllowedTopologies = append(s.AllowedTopologies, term)
+		}
+		if g.once(15) {
+			s.Provisioner = pick(g, "d1", "d2")
 		}
 		return s
 	case 8:
@@ -158,14 +202,26 @@ func (g *generator) storage() client.Object {
 		return n
 	case 9:
 		d := &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: pick(g, "d1", "d2")}}
-		d.Spec.StorageCapacity = ptr.To(d.Name == "d2")
+		d.Spec.StorageCapacity = ptr.To(d.Name == "d2" != g.once(6))
 		if g.once(3) {
 			d.Spec.PreventPodSchedulingIfMissing = ptr.To(true)
 		}
 		return d
 	case 10:
-		k := &storagev1.CSIStorageCapacity{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: fmt.Sprint("k", g.IntN(3))}, StorageClassName: "told", Capacity: ptr.To(gib(1 + g.IntN(10)))}
-		k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelTopologyZone: pick(g, "za", "zb")}}
+		k := &storagev1.CSIStorageCapacity{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: fmt.Sprint("k", g.IntN(8))}, StorageClassName: pick(g, "told", "told", "told", "made"), Capacity: ptr.To(gib(1 + g.IntN(10)))}
+		if g.once(10) {
+			k.Capacity = nil
+		}
+		switch g.IntN(8) {
+		case 0, 1:
+			k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelTopologyZone: pick(g, "za", "zb")}}
+		case 2, 3, 4:
+			k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: g.nodeName()}}
+		case 5:
+			k.NodeTopology = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: g.nodeName(), "disk": "ssd"}}
+		case 6:
+			k.NodeTopology = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "disk", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"hdd"}}}}
+		}
 		if g.once(3) {
 			k.MaximumVolumeSize = ptr.To(gib(1 + g.IntN(4)))
 		}
