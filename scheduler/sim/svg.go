@@ -31,21 +31,27 @@ const (
 	chartLeft, chartRight   = 58, 24
 	chartTop, chartBottom   = 30, 28
 	maxPoints               = 700
+	// The legend's rows, and what a letter takes in it at the most, as far as one can know.
+	legendRow, letterWidth = 16, 6.4
+	legendName             = 72 // letters at the most
 )
 
 var colors = []string{"#2563eb", "#ea580c", "#059669", "#c026d3", "#ca8a04", "#475569"}
 
 func (c *chart) svg() string {
 	top, ticks := c.scale()
+	entries, rows := c.legend()
+	above := chartTop + (rows-1)*legendRow
+	height := chartHeight - chartTop + above
 	px := func(x float64) float64 {
 		return chartLeft + (x-c.x.least)/(c.x.most-c.x.least)*(chartWidth-chartLeft-chartRight)
 	}
 	py := func(y float64) float64 {
-		return chartHeight - chartBottom - y/top*(chartHeight-chartTop-chartBottom)
+		return float64(height-chartBottom) - y/top*float64(height-above-chartBottom)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui,sans-serif" font-size="11" role="img" aria-label="%s">`, chartWidth, chartHeight, html.EscapeString(c.about))
-	b.WriteString("\n")
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui,sans-serif" font-size="11" role="img" aria-label="%s">`, chartWidth, height, html.EscapeString(c.about))
+	fmt.Fprintf(&b, "<title>%s</title>\n", html.EscapeString(c.about))
 	for _, t := range ticks {
 		if t > top*1.0001 {
 			continue
@@ -54,13 +60,11 @@ func (c *chart) svg() string {
 		fmt.Fprintf(&b, `<text x="%d" y="%.1f" text-anchor="end" fill="#64748b">%s</text>`+"\n", chartLeft-6, py(t)+4, html.EscapeString(c.format(t)))
 	}
 	for x := c.x.least; x <= c.x.most*1.0001; x += c.x.step {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#64748b">%s</text>`+"\n", px(x), chartHeight-chartBottom+17, html.EscapeString(c.x.format(x)))
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#64748b">%s</text>`+"\n", px(x), height-chartBottom+17, html.EscapeString(c.x.format(x)))
 	}
-	at := float64(chartLeft)
-	for i, l := range c.lines {
-		color := colors[i%len(colors)]
-		fmt.Fprintf(&b, `<rect x="%.0f" y="10" width="12" height="3" rx="1.5" fill="%s"/><text x="%.0f" y="15" fill="#64748b">%s</text>`+"\n", at, color, at+17, html.EscapeString(l.name))
-		at += 17 + 6.4*float64(len(l.name)) + 18
+	for i, e := range entries {
+		fmt.Fprintf(&b, `<rect x="%.0f" y="%d" width="12" height="3" rx="1.5" fill="%s"/><text x="%.0f" y="%d" fill="#64748b">%s</text>`+"\n",
+			e.x, 10+e.row*legendRow, colors[i%len(colors)], e.x+17, 15+e.row*legendRow, html.EscapeString(e.name))
 	}
 	for i, l := range c.lines {
 		fmt.Fprintf(&b, `<polyline fill="none" stroke="%s" stroke-width="1.6" stroke-linejoin="round" points="`, colors[i%len(colors)])
@@ -71,6 +75,31 @@ func (c *chart) svg() string {
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// entry is a line's name in the legend.
+type entry struct {
+	name string
+	x    float64
+	row  int
+}
+
+// legend puts the lines' names one after the other, in as many rows as they take. Names that are longer than a row are cut.
+func (c *chart) legend() (out []entry, rows int) {
+	at, row := float64(chartLeft), 0
+	for _, l := range c.lines {
+		name := []rune(l.name)
+		if len(name) > legendName {
+			name = append(name[:legendName-1], '…')
+		}
+		width := 17 + letterWidth*float64(len(name))
+		if at > chartLeft && at+width > chartWidth {
+			at, row = chartLeft, row+1
+		}
+		out = append(out, entry{string(name), at, row})
+		at += width + 18
+	}
+	return out, row + 1
 }
 
 // scale is the upper end of the y axis, and where its lines are.
