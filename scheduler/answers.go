@@ -22,6 +22,7 @@ type answers struct {
 	resolvable  bitset
 	resolvables int
 	candidates  *candidates // for preemption
+	held        *heldBack   // the same, where domains matter
 }
 
 func newAnswers(key, sig string, normalized int) *answers {
@@ -94,6 +95,9 @@ func (a *answers) bytes() int {
 	}
 	if a.candidates != nil {
 		n += a.candidates.bytes()
+	}
+	if a.held != nil {
+		n += a.held.bytes()
 	}
 	return n
 }

@@ -65,7 +65,11 @@ func BenchmarkSchedule(b *testing.B) {
 	} {
 		for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
 			b.Run(fmt.Sprintf("%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkPreemption(b, nodes, c.mod) })
+			b.Run(fmt.Sprintf("hopeless%s/nodes=%d", c.name, nodes), func(b *testing.B) { benchmarkHopeless(b, nodes, c.mod) })
 		}
+	}
+	for _, nodes := range []int{1000, 5000, 10000, 20000, 50000} {
+		b.Run(fmt.Sprintf("preemptionheld/nodes=%d", nodes), func(b *testing.B) { benchmarkHeld(b, nodes) })
 	}
 }
 
@@ -177,6 +181,97 @@ func benchmarkPreemption(b *testing.B, nodes int, mod func(i int, p *corev1.Pod)
 		}
 		put(node)
 		put(node)
+	}
+	preempt()
+	b.ReportAllocs()
+	defer reportCPU(b)()
+	for b.Loop() {
+		preempt()
+	}
+}
+
+// benchmarkHopeless tries to make room where there is none to be made: the pods that could go leave too little. One comes and goes between the attempts.
+func benchmarkHopeless(b *testing.B, nodes int, mod func(i int, p *corev1.Pod)) {
+	e := benchEngine(b, nodes)
+	uid := 0
+	pod := func(priority int32, cpu string) *scheduler.Pod {
+		uid++
+		p := benchPod(uid, func(p *corev1.Pod) { p.Spec.Priority = &priority })
+		p.Spec.Containers[0].Resources.Requests = quantities(cpu, "1Mi")
+		if priority == 10 {
+			mod(uid, p)
+		}
+		return scheduler.NewPod(p)
+	}
+	for i := range nodes {
+		e.Assign(pod(100, "3"), fmt.Sprint("n", i))
+		e.Assign(pod(0, "500m"), fmt.Sprint("n", i))
+	}
+	attempt := func() {
+		p := pod(10, "2")
+		d := e.Schedule(p)
+		if room := e.Preempt(p, &d); d.Fits() || room == nil || room.Node != "" {
+			b.Fatal(d.Message())
+		}
+		p = pod(0, "500m")
+		e.Assign(p, fmt.Sprint("n", uid%nodes))
+		e.Remove(p.Object.UID)
+	}
+	attempt()
+	b.ReportAllocs()
+	defer reportCPU(b)()
+	for b.Loop() {
+		attempt()
+	}
+}
+
+// benchmarkHeld makes room for pods that may only go to the zone where it costs most: in the others there are too many of their kind, which are as important.
+func benchmarkHeld(b *testing.B, nodes int) {
+	e := benchEngine(b, nodes)
+	uid := 0
+	put := func(node int, app string, priority int32) {
+		uid++
+		p := benchPod(uid, func(p *corev1.Pod) { p.Labels["app"], p.Spec.Priority = app, &priority })
+		p.Spec.Containers[0].Resources.Requests = quantities("1", "1Mi")
+		e.Assign(scheduler.NewPod(p), fmt.Sprint("n", node))
+	}
+	for i := range nodes {
+		priority := int32(i % 3)
+		if i%3 != 2 {
+			put(i, "web", 10)
+		} else {
+			put(i, "other", priority)
+		}
+		for range 3 {
+			put(i, "other", priority)
+		}
+	}
+	high := int32(10)
+	preempt := func() {
+		uid++
+		p := benchPod(uid, func(p *corev1.Pod) { p.Spec.Priority = &high })
+		p.Spec.Containers[0].Resources.Requests = quantities("2", "1Mi")
+		spreadOver("web", zoneKey)(p)
+		pod := scheduler.NewPod(p)
+		d := e.Schedule(pod)
+		room := e.Preempt(pod, &d)
+		if room == nil || len(room.Victims) != 2 || room.Victims[0].Priority != 2 {
+			b.Fatal(d.Message())
+		}
+		e.Nominate(pod, room.Node)
+		for _, v := range room.Victims {
+			e.Remove(v.Object.UID)
+		}
+		if d := e.Schedule(pod); d.Node != room.Node {
+			b.Fatal(d.Message())
+		}
+		e.Remove(pod.Object.UID)
+		var node int
+		if _, err := fmt.Sscanf(room.Node, "n%d", &node); err != nil {
+			b.Fatal(err)
+		}
+		put(node, "other", 2)
+		put(node, "other", 2)
 	}
 	preempt()
 	b.ReportAllocs()

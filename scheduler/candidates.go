@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"unsafe"
 )
@@ -23,6 +24,9 @@ type candidates struct {
 	heap    candidateHeap
 	bounds  *roomBounds // while a pod is asked for
 	freed   Resources   // memory for estimates
+	// held is what is known of nodes without room, and judged what was said of the pod, if that depends on topology domains.
+	held   *heldBack
+	judged []judged
 }
 
 const pageSize = 64
@@ -35,8 +39,8 @@ type kept struct {
 }
 
 // newCandidates begins with all nodes as one range.
-func newCandidates(e *Engine, priority int32) *candidates {
-	c := &candidates{priority: priority, own: -1, refused: map[string]int{}}
+func newCandidates(e *Engine, pod *Pod, compare func(a, b *Candidate) int, among *NodeSet) *candidates {
+	c := &candidates{priority: pod.Priority, compare: compare, among: among.in, names: among.names, own: -1, refused: map[string]int{}}
 	level := 1
 	for n := fanOut; n < len(e.nodes); n *= fanOut {
 		level++
@@ -45,25 +49,15 @@ func newCandidates(e *Engine, priority int32) *candidates {
 	return c
 }
 
-// keptCandidates returns what is known, brought up to date; nil if what becomes of the pod depends on other nodes, too.
+// keptCandidates returns what is known, brought up to date, for a pod whose fate doesn't depend on other nodes; nil if the decision was made of other nodes.
 func (e *Engine) keptCandidates(prof *profile, pod *Pod, failed *Decision, compare func(a, b *Candidate) int) *candidates {
-	if prof.uncachedFilter {
-		return nil
-	}
-	js, _, r := e.judge(prof, pod, nil)
-	if r != nil || slices.ContainsFunc(js, func(j judged) bool {
-		return j.Filter != nil || j.Domains != nil && j.Domains.Filter != nil
-	}) {
-		return nil
-	}
 	a := e.answersFor(prof, pod)
 	if a.resolvables != failed.Resolvable.n {
 		return nil
 	}
 	if a.candidates == nil || a.candidates.priority != pod.Priority || !a.candidates.sync(e, prof, pod, a) {
-		c := newCandidates(e, pod.Priority)
+		c := newCandidates(e, pod, compare, &NodeSet{in: a.resolvable})
 		c.pages = make([]*[pageSize]kept, (len(e.nodes)+pageSize-1)/pageSize)
-		c.among = a.resolvable
 		c.pos, c.budgets = e.log.end(), e.view.budgets.log.end()
 		c.own = e.nominatedSlot(pod)
 		a.candidates = c
@@ -191,7 +185,9 @@ func (c *candidates) consider(e *Engine, prof *profile, pod *Pod, slot int32) {
 	n := e.nodes[slot]
 	lower, most := n.lower(pod.Priority)
 	if len(lower) == 0 {
-		c.refuse(slot, noVictims)
+		if c.held == nil || !c.held.closed(e, prof, pod, c.judged, n) {
+			c.refuse(slot, noVictims)
+		}
 		return
 	}
 	r := ranked{Candidate: Candidate{Node: n.Object.Name}, c: c, slot: slot}
@@ -268,8 +264,8 @@ func (c *candidates) expand(e *Engine, prof *profile, pod *Pod, r ranked) {
 	}
 }
 
-// best is the least by compare, and by slot among equals; nil if there is none.
-func (c *candidates) best(e *Engine, prof *profile, pod *Pod) *Candidate {
+// best is the least by compare, and by slot among equals; if there is none the nodes are counted by the reasons.
+func (c *candidates) best(e *Engine, prof *profile, pod *Pod) (best *Candidate, refused map[string]int) {
 	defer func() { c.bounds = nil }()
 	for len(c.heap) > 0 {
 		top := &c.heap[0]
@@ -286,7 +282,9 @@ func (c *candidates) best(e *Engine, prof *profile, pod *Pod) *Candidate {
 					out.Victims[i] = now
 				}
 			}
-			return &out
+			return &out, nil
+		case c.held != nil && c.held.closed(e, prof, pod, c.judged, e.nodes[top.slot]):
+			c.heap.pop()
 		default:
 			found := e.view.candidate(pod, e.nodes[top.slot])
 			if found.Refused != nil {
@@ -298,7 +296,7 @@ func (c *candidates) best(e *Engine, prof *profile, pod *Pod) *Candidate {
 			c.heap.down(0)
 		}
 	}
-	return nil
+	return nil, maps.Clone(c.refused)
 }
 
 // ranked is a node in the heap, where it stays for a while when it isn't right any more, or a range of nodes.

@@ -13,6 +13,9 @@ type DomainJudgement struct {
 	Sums []DomainSum
 	// Filter returns nil if the nodes of the place can take the pod. It may be nil.
 	Filter func(p *Place) *Rejection
+	// Summed: Filter depends on nothing but the pod and the Sums, and those on nothing but the node objects and the pods on nodes. What would be if pods were
+	// gone is then found out by domain instead of by node.
+	Summed bool
 	// Exempt are nodes that may take the pod though Filter rejects their places: then FilterExempt decides.
 	Exempt       []*Node
 	FilterExempt func(n *Node) *Rejection

@@ -44,6 +44,7 @@ type Engine struct {
 
 	nominations nominations
 	rooms       roomCache
+	sumsAge     int // how often sums were forgotten
 
 	view    *View
 	log     changeLog

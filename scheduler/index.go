@@ -69,6 +69,7 @@ func (e *Engine) indexFor(prof *profile, pod *Pod, a *answers, js []judged) *ind
 func (e *Engine) forgetSums() {
 	e.cache.dropIndexes()
 	e.probe = probe{}
+	e.sumsAge++
 }
 
 func newIndex(key string, prof *profile, a *answers, js []judged, v *View) *index {

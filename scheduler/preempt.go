@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -86,15 +85,25 @@ func (v *View) BestCandidate(pod *Pod, failed *Decision, compare func(a, b *Cand
 		return nil, refused
 	}
 	prof := e.profileOf(pod)
-	c := e.keptCandidates(prof, pod, failed, compare)
-	if c == nil {
-		c = newCandidates(e, pod.Priority)
-		c.compare, c.among, c.names = compare, failed.Resolvable.in, failed.Resolvable.names
+	js, _, r := e.judge(prof, pod, nil)
+	if r != nil || prof.uncachedFilter {
+		return newCandidates(e, pod, compare, &failed.Resolvable).best(e, prof, pod)
 	}
-	if best = c.best(e, prof, pod); best != nil {
-		return best, nil
+	if !slices.ContainsFunc(js, func(j judged) bool { return j.filters() }) {
+		if c := e.keptCandidates(prof, pod, failed, compare); c != nil {
+			return c.best(e, prof, pod)
+		}
 	}
-	return nil, maps.Clone(c.refused)
+	c := newCandidates(e, pod, compare, &failed.Resolvable)
+	if h := e.heldFor(prof, pod, js); h != nil {
+		c.held, c.judged = h, js
+		c.among = h.open(c.among)
+		if best, refused = c.best(e, prof, pod); best == nil {
+			h.count(failed.Resolvable.in, refused)
+		}
+		return best, refused
+	}
+	return c.best(e, prof, pod)
 }
 
 // candidate finds the victims on one node.
@@ -104,6 +113,11 @@ func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	if len(lower) == 0 {
 		c.Refused = noVictims
 		return c
+	}
+	if prof := v.engine.profileOf(pod); prof.ordered && len(v.engine.nominations.pods[c.Node]) == 0 {
+		if c.Refused = n.askWithout(prof, pod, lower); c.Refused != nil {
+			return c
+		}
 	}
 	t := v.Try(pod, n)
 	defer t.End()
@@ -132,6 +146,28 @@ func (v *View) candidate(pod *Pod, n *Node) Candidate {
 	}
 	slices.SortFunc(c.Victims, MoreImportant)
 	return c
+}
+
+// askWithout asks the filters whose answers can be cached about the node without some of its pods.
+func (n *Node) askWithout(prof *profile, pod *Pod, gone []*Pod) (r *Rejection) {
+	n.without(gone, func() { r = prof.askCached(pod, n) })
+	return r
+}
+
+// without takes pods off the node while f runs, which must not ask for the node's pods by priority.
+func (n *Node) without(gone []*Pod, f func()) {
+	requested, scored := n.Requested, n.Scored
+	n.Requested, n.Scored = requested.Clone(), scored.Clone()
+	for _, p := range gone {
+		delete(n.pods, p.key())
+		n.Requested.Add(&p.Requests, -1)
+		n.Scored.Add(&p.Scored, -1)
+	}
+	f()
+	for _, p := range gone {
+		n.pods[p.key()] = p
+	}
+	n.Requested, n.Scored = requested, scored
 }
 
 // anyBelow reports whether any pod on a node has a lower priority.

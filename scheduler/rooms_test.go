@@ -167,7 +167,11 @@ func (w *crowd) preemptor(step int) *corev1.Pod {
 	switch w.r.IntN(8) {
 	case 0:
 		away(term("a", pick(w.r, zoneKey, corev1.LabelHostname)))(p)
-	case 1, 2:
+	case 1:
+		t := term("a", zoneKey)
+		t.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "x"}}
+		away(t)(p)
+	case 2, 3, 4:
 		spreadOver("a", pick(w.r, zoneKey, zoneKey, corev1.LabelHostname))(p)
 	}
 	return p
@@ -175,7 +179,7 @@ func (w *crowd) preemptor(step int) *corev1.Pod {
 
 // change does one of the things that preemption depends on.
 func (w *crowd) change(step int) {
-	switch r := w.r; r.IntN(11) {
+	switch r := w.r; r.IntN(12) {
 	case 0:
 		w.setNode(r.IntN(w.nodes + 1))
 	case 1:
@@ -207,6 +211,8 @@ func (w *crowd) change(step int) {
 		p.Status.StartTime = &metav1.Time{Time: time.Unix(int64(r.IntN(1000)), 0)}
 		w.e.Refreshed(p)
 	case 7:
+		w.e.SetNamespace(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d", Labels: map[string]string{"team": pick(r, "x", "y")}}})
+	case 8:
 		w.e.Remove(pick(r, w.pods...).UID)
 	default:
 		w.assign()

@@ -153,7 +153,7 @@ func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 	if len(id) == 0 {
 		return j, nil
 	}
-	j.Domains = &scheduler.DomainJudgement{ID: string(id)}
+	j.Domains = &scheduler.DomainJudgement{ID: string(id), Summed: true}
 	for _, s := range []*sums{&near, &away, &existing, &scored} {
 		j.Domains.Sums = s.appendTo(j.Domains.Sums)
 	}

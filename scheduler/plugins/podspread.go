@@ -41,7 +41,7 @@ func (p PodTopologySpread) Prepare(pod *scheduler.Pod, view *scheduler.View) (j 
 			soft = append(soft, &all[i])
 		}
 	}
-	d := &scheduler.DomainJudgement{ID: spreadID(pod, all, lenient)}
+	d := &scheduler.DomainJudgement{ID: spreadID(pod, all, lenient), Summed: true}
 	for _, c := range hard {
 		d.Sums = append(d.Sums, spreadSum(pod, view, c, hard, false))
 	}
