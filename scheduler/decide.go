@@ -327,9 +327,9 @@ func (e *Engine) narrow(prof *profile, pod *Pod, x *index, js []judged) {
 	if confined {
 		return
 	}
-	for _, n := range exempt(js) {
-		if id := x.classOf(int32(n.slot)); id >= 0 && b.refused[id] != nil {
-			e.admit(prof, pod, x, js, n)
+	for slot := range e.exempt(js).all() {
+		if id := x.classOf(slot); id >= 0 && b.refused[id] != nil {
+			e.admit(prof, pod, x, js, e.nodes[slot])
 		}
 	}
 }
@@ -354,18 +354,17 @@ func onlyOn(js []judged) (nodes []*Node, ok bool) {
 	return nodes, ok
 }
 
-// exempt returns the nodes, each once, that may be feasible though their class isn't.
-func exempt(js []judged) (nodes []*Node) {
+// exempt are the nodes that may be feasible though their class isn't.
+func (e *Engine) exempt(js []judged) (slots bitset) {
 	for i := range js {
 		if d := js[i].Domains; d != nil {
 			for _, n := range d.Exempt {
-				if !slices.Contains(nodes, n) {
-					nodes = append(nodes, n)
-				}
+				slots = slots.grown(len(e.nodes))
+				slots.set(int32(n.slot))
 			}
 		}
 	}
-	return nodes
+	return slots
 }
 
 // refusal asks the DomainJudgements about a place.

@@ -23,13 +23,17 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 		}
 	}
 	all := prof.asksEach(js) || len(b.overrides) > 0
-	apart := exempt(js)
+	apart := e.exempt(js)
+	classes := map[int32]bool{} // with nodes of those
+	for slot := range apart.all() {
+		classes[x.classOf(slot)] = true
+	}
 	for id := range x.classes {
 		c := &x.classes[id]
 		if c.nodes == 0 {
 			continue
 		}
-		each := all || slices.ContainsFunc(apart, func(n *Node) bool { return x.classOf(int32(n.slot)) == int32(id) })
+		each := all || classes[int32(id)]
 		if !each {
 			count(b.refused[id], c.nodes)
 			if b.refused[id].Unresolvable {
@@ -39,7 +43,7 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 		for i := range c.buckets {
 			for _, slot := range c.buckets[i].slots {
 				if each {
-					r := e.rejection(prof, pod, x, js, slot, b.refused[id])
+					r := e.rejection(prof, pod, x, js, slot, b.refused[id], apart)
 					if count(r, 1); r.Unresolvable {
 						continue
 					}
@@ -52,11 +56,11 @@ func (e *Engine) explainInto(d *Decision, prof *profile, pod *Pod, x *index, js 
 }
 
 // rejection says why a node is not feasible that the cached plugins accept, and whose class may be refused.
-func (e *Engine) rejection(prof *profile, pod *Pod, x *index, js []judged, slot int32, refused *Rejection) *Rejection {
+func (e *Engine) rejection(prof *profile, pod *Pod, x *index, js []judged, slot int32, refused *Rejection, apart bitset) *Rejection {
 	if r := e.ballot.overrides[slot]; r != nil {
 		return r
 	}
-	if slices.Contains(exempt(js), e.nodes[slot]) {
+	if apart.has(slot) {
 		refused = refusal(js, &Place{Nodes: 1, x: x, slot: slot}, (*DomainJudgement).judge)
 	}
 	if refused == nil {
