@@ -17,19 +17,6 @@ import (
 	"github.com/keelson/keelson/scheduler/plugins"
 )
 
-// weighted prefers, by the weight, to be where its terms say, or not there if it is negative.
-func weighted(weight int32, terms ...corev1.PodAffinityTerm) podMod {
-	return func(p *corev1.Pod) {
-		var all []corev1.WeightedPodAffinityTerm
-		for _, t := range terms {
-			all = append(all, corev1.WeightedPodAffinityTerm{Weight: max(weight, -weight), PodAffinityTerm: t})
-		}
-		if p.Spec.Affinity = (&corev1.Affinity{PodAffinity: &corev1.PodAffinity{PreferredDuringSchedulingIgnoredDuringExecution: all}}); weight < 0 {
-			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: all}}
-		}
-	}
-}
-
 // workloads are those of kube-scheduler's scheduler_perf, by their rules.
 var workloads = []struct {
 	name string

@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -48,8 +47,6 @@ func (b *volumeBench) free(i int, from *corev1.VolumeNodeAffinity) {
 	pv.Status.Phase = corev1.VolumeAvailable
 	b.e.SetVolume(pv)
 }
-
-func gib(n int) resource.Quantity { return *resource.NewQuantity(int64(n)<<30, resource.BinarySI) }
 
 // claim adds the i-th pod's claim, bound to a volume of its own if from is given.
 func (b *volumeBench) claim(i int, from *corev1.VolumeNodeAffinity) {

@@ -601,7 +601,6 @@ var volumeClasses = []string{"", "now", "late", "made", "told"}
 // change does one thing at random.
 func (h *volumeHistory) change() {
 	r, w, e := h.rand, h.world, h.engine
-	gib := func(n int) resource.Quantity { return *resource.NewQuantity(int64(n)<<30, resource.BinarySI) }
 	yes := true
 	switch r.IntN(20) {
 	case 0, 1, 2:
@@ -798,3 +797,5 @@ func (h *volumeHistory) claim(name string) *corev1.PersistentVolumeClaim {
 	}
 	return c
 }
+
+func gib(n int) resource.Quantity { return *resource.NewQuantity(int64(n)<<30, resource.BinarySI) }

@@ -295,7 +295,7 @@ func describe(changes []scheduler.ClusterChange) string {
 	for _, c := range changes {
 		v := reflect.ValueOf(c)
 		for i := range v.NumField() {
-			if !v.Field(i).IsNil() {
+			if !v.Field(i).IsZero() {
 				names = append(names, v.Type().Field(i).Name)
 			}
 		}

@@ -50,7 +50,8 @@ func hintCapacity(name, class, zone, size string) *storagev1.CSIStorageCapacity 
 
 func hintAttachment(name, volume, node string) *storagev1.VolumeAttachment {
 	return &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("attachment " + name)}, Spec: storagev1.VolumeAttachmentSpec{
-		Attacher: "d", NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &volume}}}
+		Attacher: "d", NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &volume},
+	}}
 }
 
 func provisionedBy(driver string) func(*storagev1.StorageClass) {
@@ -77,10 +78,18 @@ var moreHints = []rejected{
 	{"own cordon", []client.Object{hintNode("a", cordoned)}, hintPod("p", cpu("1")), itself(hintPod("p", cpu("1")))},
 	{"own ports", []client.Object{hintNode("a"), hintPod("o", on("a"), hostPort)}, hintPod("p", hostPort, cpu("1")), itself(hintPod("p", hostPort, cpu("1")))},
 	{"own affinity", []client.Object{hintNode("a")}, hintPod("p", nearTo("db"), cpu("1")), itself(hintPod("p", nearTo("db"), cpu("1")))},
-	{"own spread", []client.Object{hintNode("a"), hintNode("b", tainted("k")), hintPod("o", on("a"), labelled(map[string]string{"app": "p"}))}, hintPod("p", spreading, cpu("1")),
-		append(itself(hintPod("p", spreading, cpu("1"))), event{name: "counts itself no more", obj: hintPod("p", spreading, cpu("1"), labelled(map[string]string{"app": "z"}))})},
-	{"own spread with taints", []client.Object{hintNode("a"), hintNode("b", noPods), hintPod("o", on("a"), labelled(map[string]string{"app": "p"}))}, hintPod("p", honouringTaints, cpu("1")),
-		itself(hintPod("p", honouringTaints, cpu("1")))},
+	{
+		"own spread",
+		[]client.Object{hintNode("a"), hintNode("b", tainted("k")), hintPod("o", on("a"), labelled(map[string]string{"app": "p"}))},
+		hintPod("p", spreading, cpu("1")),
+		append(itself(hintPod("p", spreading, cpu("1"))), event{name: "counts itself no more", obj: hintPod("p", spreading, cpu("1"), labelled(map[string]string{"app": "z"}))}),
+	},
+	{
+		"own spread with taints",
+		[]client.Object{hintNode("a"), hintNode("b", noPods), hintPod("o", on("a"), labelled(map[string]string{"app": "p"}))},
+		hintPod("p", honouringTaints, cpu("1")),
+		itself(hintPod("p", honouringTaints, cpu("1"))),
+	},
 	{"own claim", []client.Object{hintNode("a"), hintClass("x", storagev1.VolumeBindingWaitForFirstConsumer)}, hintPod("p", using("c"), cpu("1")), itself(hintPod("p", using("c"), cpu("1")))},
 	{"others' anti-affinity", []client.Object{hintNode("a"), hintPod("o", on("a"), awayFrom("p"))}, hintPod("p"), []event{
 		{name: "the pod deleted", obj: hintPod("o", on("a"), awayFrom("p")), gone: true},
@@ -91,8 +100,10 @@ var moreHints = []rejected{
 		{name: "own label", obj: hintPod("p", labelledX)},
 	}},
 	{"affinity", []client.Object{hintNode("a"), hintPod("o", on("a"))}, hintPod("p", nearTo("db")), []event{
-		{name: "zone lost", obj: hintNode("a", func(n *corev1.Node) { delete(n.Labels, corev1.LabelTopologyZone) }),
-			more: "no pod may be in the way any more of being the first of a group"},
+		{
+			name: "zone lost", obj: hintNode("a", func(n *corev1.Node) { delete(n.Labels, corev1.LabelTopologyZone) }),
+			more: "no pod may be in the way any more of being the first of a group",
+		},
 		{name: "node without the key", obj: hintNode("b", func(n *corev1.Node) { delete(n.Labels, corev1.LabelTopologyZone) })},
 		{name: "node deleted", obj: hintNode("a"), gone: true, more: "no pod may be in the way any more of being the first of a group"},
 	}},
@@ -101,8 +112,10 @@ var moreHints = []rejected{
 		{name: "zone changed", obj: hintNode("a", func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = "y" })},
 		{name: "node without the key", obj: hintNode("b", func(n *corev1.Node) { delete(n.Labels, corev1.LabelTopologyZone) })},
 	}},
-	{"ReadWriteOncePod", []client.Object{hintNode("a"), hintNode("b"), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), with(hintClaim("c", "x", "v"), once),
-		hintPod("o", on("a"), using("c")), hintPod("idle", on("a"))}, hintPod("p", using("c")), []event{
+	{"ReadWriteOncePod", []client.Object{
+		hintNode("a"), hintNode("b"), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), with(hintClaim("c", "x", "v"), once),
+		hintPod("o", on("a"), using("c")), hintPod("idle", on("a")),
+	}, hintPod("p", using("c")), []event{
 		{name: "user deleted", obj: hintPod("o", on("a"), using("c")), gone: true},
 		{name: "other deleted", obj: hintPod("idle", on("a")), gone: true},
 		{name: "node added", obj: hintNode("n")},
@@ -111,8 +124,10 @@ var moreHints = []rejected{
 		{name: "claim changed", obj: hintClaim("c", "x", "v")},
 		{name: "pod added", obj: hintPod("y", on("a"))},
 	}},
-	{"storage capacity", []client.Object{hintNode("a"), with(hintClass("x", storagev1.VolumeBindingWaitForFirstConsumer), provisionedBy("d")), hintDriver(true), hintClaim("c", "x", ""),
-		hintCapacity("small", "x", "z", "1Mi")}, hintPod("p", using("c")), []event{
+	{"storage capacity", []client.Object{
+		hintNode("a"), with(hintClass("x", storagev1.VolumeBindingWaitForFirstConsumer), provisionedBy("d")), hintDriver(true), hintClaim("c", "x", ""),
+		hintCapacity("small", "x", "z", "1Mi"),
+	}, hintPod("p", using("c")), []event{
 		{name: "capacity grows", obj: hintCapacity("small", "x", "z", "9Gi")},
 		{name: "capacity shrinks", obj: hintCapacity("small", "x", "z", "1Ki")},
 		{name: "capacity added", obj: hintCapacity("more", "x", "z", "9Gi")},
@@ -127,8 +142,10 @@ var moreHints = []rejected{
 		})},
 		{name: "attachment deleted", obj: hintAttachment("t", "v", "a"), gone: true},
 	}},
-	{"attached volumes", []client.Object{hintNode("a"), csiLimit("a", 1), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), hintVolume("w", "x", "z"),
-		hintClaim("c", "x", "v"), hintClaim("d", "x", "w"), hintAttachment("t", "w", "a")}, hintPod("p", using("c")), []event{
+	{"attached volumes", []client.Object{
+		hintNode("a"), csiLimit("a", 1), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), hintVolume("w", "x", "z"),
+		hintClaim("c", "x", "v"), hintClaim("d", "x", "w"), hintAttachment("t", "w", "a"),
+	}, hintPod("p", using("c")), []event{
 		{name: "detached", obj: hintAttachment("t", "w", "a"), gone: true},
 		{name: "attached elsewhere", obj: hintAttachment("u", "w", "b")},
 		{name: "driver added", obj: hintDriver(false)},

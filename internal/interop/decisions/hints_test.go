@@ -75,8 +75,10 @@ func awayFrom(app string) func(*corev1.Pod) {
 }
 
 func spreading(p *corev1.Pod) {
-	p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.DoNotSchedule,
-		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "p"}}}}
+	p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.DoNotSchedule,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "p"}},
+	}}
 }
 
 func using(claim string) func(*corev1.Pod) {
@@ -114,7 +116,8 @@ func hintClass(name string, mode storagev1.VolumeBindingMode) *storagev1.Storage
 
 func csiLimit(node string, n int32) *storagev1.CSINode {
 	return &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: storagev1.CSINodeSpec{
-		Drivers: []storagev1.CSINodeDriver{{Name: "d", NodeID: node, Allocatable: &storagev1.VolumeNodeResources{Count: ptr.To(n)}}}}}
+		Drivers: []storagev1.CSINodeDriver{{Name: "d", NodeID: node, Allocatable: &storagev1.VolumeNodeResources{Count: ptr.To(n)}}},
+	}}
 }
 
 // event is an object that is set, or removed.
@@ -228,8 +231,10 @@ var hints = []rejected{
 		{name: "other claim", obj: hintClaim("d", "x", "")},
 		{name: "class added", obj: hintClass("y", storagev1.VolumeBindingImmediate)},
 	}},
-	{"NodeVolumeLimits", []client.Object{hintNode("a"), csiLimit("a", 1), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), hintVolume("w", "x", "z"),
-		hintClaim("c", "x", "v"), hintClaim("d", "x", "w"), hintPod("o", on("a"), using("d")), hintPod("idle", on("a"))}, hintPod("p", using("c")), []event{
+	{"NodeVolumeLimits", []client.Object{
+		hintNode("a"), csiLimit("a", 1), hintClass("x", storagev1.VolumeBindingImmediate), hintVolume("v", "x", "z"), hintVolume("w", "x", "z"),
+		hintClaim("c", "x", "v"), hintClaim("d", "x", "w"), hintPod("o", on("a"), using("d")), hintPod("idle", on("a")),
+	}, hintPod("p", using("c")), []event{
 		{name: "limit raised", obj: csiLimit("a", 2)},
 		{name: "limit lowered", obj: csiLimit("a", 0)},
 		{name: "user deleted", obj: hintPod("o", on("a"), using("d")), gone: true},
