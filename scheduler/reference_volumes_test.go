@@ -195,11 +195,12 @@ func (w *volumeWorld) exceeds(p *corev1.Pod, node string) string {
 type plan struct {
 	bind map[string]string // volume by claim
 	make map[string]*storagev1.CSIStorageCapacity
+	made []string // the claims of make, in order: of a class, the last one's capacity counts
 }
 
 // find returns why the node can't have the pod, or how.
 func (w *volumeWorld) find(p *corev1.Pod, n *corev1.Node) (why []string, found plan) {
-	found = plan{map[string]string{}, map[string]*storagev1.CSIStorageCapacity{}}
+	found = plan{bind: map[string]string{}, make: map[string]*storagev1.CSIStorageCapacity{}}
 	for _, name := range claimNames(p) {
 		if c := w.claims[name]; isBound(c) && !reaches(w.volumes[c.Spec.VolumeName], n) {
 			why = []string{"node(s) didn't match PersistentVolume's node affinity"}
@@ -247,7 +248,7 @@ func (w *volumeWorld) find(p *corev1.Pod, n *corev1.Node) (why []string, found p
 		if s.Provisioner == "kubernetes.io/no-provisioner" || !zoneOK {
 			return append(why, "node(s) didn't find available persistent volumes to bind"), found
 		}
-		found.make[c.Name] = nil
+		found.make[c.Name], found.made = nil, append(found.made, c.Name)
 		if d := w.drivers[s.Provisioner]; d == nil || d.Spec.StorageCapacity == nil || !*d.Spec.StorageCapacity {
 			continue
 		}
@@ -363,8 +364,8 @@ func (w *volumeWorld) score(found plan) int64 {
 		room[class] += storageOf(w.volumes[pv].Spec.Capacity)
 	}
 	if len(found.bind) == 0 {
-		for claim, k := range found.make {
-			if k != nil {
+		for _, claim := range found.made {
+			if k := found.make[claim]; k != nil {
 				used[k.StorageClassName] += storageOf(w.claims[claim].Spec.Resources.Requests)
 				room[k.StorageClassName] = k.Capacity.Value()
 			}
