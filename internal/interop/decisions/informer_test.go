@@ -50,6 +50,32 @@ func (i *informer) AddEventHandlerWithOptions(h cache.ResourceEventHandler, _ ca
 
 func (i *informer) HasSynced() bool { return true }
 
+// GetIndexer is what listers read from: kube-scheduler counts PodDisruptionBudgets in the order in which they are listed, which is at random otherwise.
+func (i *informer) GetIndexer() cache.Indexer { return inOrder{i.SharedIndexInformer.GetIndexer()} }
+
+func (i *informer) GetStore() cache.Store { return i.GetIndexer() }
+
+// inOrder lists by key.
+type inOrder struct{ cache.Indexer }
+
+func (x inOrder) List() []any { return byKey(x.Indexer.List()) }
+
+func (x inOrder) Index(name string, obj any) ([]any, error) {
+	out, err := x.Indexer.Index(name, obj)
+	return byKey(out), err
+}
+
+func (x inOrder) ByIndex(name, value string) ([]any, error) {
+	out, err := x.Indexer.ByIndex(name, value)
+	return byKey(out), err
+}
+
+func byKey(objects []any) []any {
+	key := func(o any) string { return client.ObjectKeyFromObject(o.(client.Object)).String() }
+	slices.SortFunc(objects, func(a, b any) int { return cmp.Compare(key(a), key(b)) })
+	return objects
+}
+
 func (i *informer) set(obj client.Object) error {
 	old, known, err := i.GetStore().Get(obj)
 	if err != nil {
