@@ -3,6 +3,7 @@ package decisions
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -259,7 +261,11 @@ func (c *groupCase) ours(t *testing.T, x *extenderServer, want *groupVerdict) *g
 		SubResourceUpdate: func(_ context.Context, _ client.Client, _ string, o client.Object, _ ...client.SubResourceUpdateOption) error {
 			mu.Lock()
 			defer mu.Unlock()
+			if o.GetResourceVersion() != group.ResourceVersion {
+				return apierrors.NewConflict(schedulingv1beta1.Resource("podgroups"), o.GetName(), errors.New("it has been modified"))
+			}
 			group = o.(*schedulingv1beta1.PodGroup).DeepCopy()
+			group.ResourceVersion += "0"
 			v.condition(group)
 			return nil
 		},
