@@ -158,12 +158,21 @@ func traffics() map[string]traffic.Traffic {
 func TestKilled(t *testing.T) {
 	for name, tf := range traffics() {
 		for _, compact := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/compact=%v", name, compact), func(t *testing.T) { testKilled(t, tf, compact) })
+			t.Run(fmt.Sprintf("%s/compact=%v", name, compact), func(t *testing.T) {
+				// The more answers are lost the longer the check takes, so there are histories about which it finds nothing in time.
+				for range 3 {
+					if testKilled(t, tf, compact) {
+						return
+					}
+				}
+				t.Error("no history could be checked in time")
+			})
 		}
 	}
 }
 
-func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
+// testKilled reports whether the history could be checked in time.
+func testKilled(t *testing.T, tf traffic.Traffic, compact bool) bool {
 	p := &process{file: filepath.Join(t.TempDir(), "store"), address: fmt.Sprintf("127.0.0.1:%d", stock.FreePort(t))}
 	if err := p.start(); err != nil {
 		t.Fatal(err)
@@ -203,10 +212,10 @@ func testKilled(t *testing.T, tf traffic.Traffic, compact bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, tf, reports, requests(all, reports))
 	if killed < kills {
 		t.Errorf("it was killed only %d times of %d", killed, kills)
 	}
+	return check(t, tf, reports, requests(all, reports))
 }
 
 // A server that goes on, while history is compacted.
@@ -238,7 +247,9 @@ func testCompacted(t *testing.T, tf traffic.Traffic) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, tf, reports, requests(all, reports))
+	if !check(t, tf, reports, requests(all, reports)) {
+		t.Error("the history could not be checked in time")
+	}
 }
 
 // run lets clients make requests, and watch, while faults runs, and returns what they have seen.
@@ -297,7 +308,8 @@ func run(t *testing.T, endpoint string, tf traffic.Traffic, compact bool, faults
 	return set.Reports()
 }
 
-func check(t *testing.T, tf traffic.Traffic, reports []report.ClientReport, persisted []model.EtcdRequest) {
+// check reports whether there was time enough to say whether the history is right.
+func check(t *testing.T, tf traffic.Traffic, reports []report.ClientReport, persisted []model.EtcdRequest) (conclusive bool) {
 	t.Helper()
 	done, failed, events := 0, 0, 0
 	var compactions []model.EtcdRequest
@@ -317,12 +329,15 @@ func check(t *testing.T, tf traffic.Traffic, reports []report.ClientReport, pers
 	}
 	result := validate.ValidateAndReturnVisualize(zap.NewNop(), validate.Config{ExpectRevisionUnique: tf.ExpectUniqueRevision()},
 		reports, append(persisted, compactions...), time.Minute)
-	if err := result.Error(); err != nil {
+	status := result.Linearization.Status
+	conclusive = status != validate.Timeout && status != validate.DeadlineExceeded
+	if err := result.Error(); err != nil && conclusive {
 		t.Error(err)
 	}
 	if done < 100 || events < 100 {
 		t.Errorf("there have been only %d requests and %d events", done, events)
 	}
 	t.Logf("%d requests, %d failed, %d revisions, %d events; linearization: %v, watches: %v, old reads: %v",
-		done, failed, len(persisted), events, result.Linearization.Status, result.Watch.Status, result.Serializable.Status)
+		done, failed, len(persisted), events, status, result.Watch.Status, result.Serializable.Status)
+	return conclusive
 }
