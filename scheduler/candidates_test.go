@@ -111,6 +111,38 @@ func TestBestCandidateIsBest(t *testing.T) {
 	}
 }
 
+// TestNominatedPodOfNoConcern has pods with an anti-affinity to all pods: what is nominated is looked at only if one of them is in a topology domain.
+func TestNominatedPodOfNoConcern(t *testing.T) {
+	for _, within := range []bool{false, true} {
+		e, err := scheduler.NewEngine(scheduler.EngineOptions{Profile: plugins.Default()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes := []*corev1.Node{testNode("free", "a"), testNode("taken", "b")}
+		nodes[0].Labels["rack"] = "1"
+		if within {
+			nodes[1].Labels["rack"] = "2"
+		}
+		for _, n := range nodes {
+			e.SetNode(n)
+		}
+		apart := func(name string) *scheduler.Pod {
+			p := testPod(name, "a")
+			away(term("b", "rack"))(p)
+			return scheduler.NewPod(p)
+		}
+		e.Assign(apart("there"), "taken")
+		e.Nominate(apart("nominated"), "free")
+		want := 2
+		if within {
+			want = 0
+		}
+		if d := e.Decide(scheduler.NewPod(testPod("asked", "b"))); d.Feasible != want {
+			t.Errorf("another's node is in a domain: %v; %d nodes feasible (%s), want %d", within, d.Feasible, d.Message(), want)
+		}
+	}
+}
+
 // viewer keeps the view that it is given.
 type viewer struct{ view *scheduler.View }
 

@@ -26,6 +26,21 @@ func (c *Counts) On(n *Node) int64 {
 	return int64(c.few[int32(n.slot)])
 }
 
+// anyOn reports whether any of the pods is on a node that f accepts, by its Index.
+func (c *Counts) anyOn(f func(slot int32) bool) bool {
+	for slot := range c.few {
+		if f(slot) {
+			return true
+		}
+	}
+	for slot := range int32(c.many.n) {
+		if c.many.at(slot) != 0 && f(slot) {
+			return true
+		}
+	}
+	return false
+}
+
 // clone returns a copy that shares nothing.
 func (c *Counts) clone() Counts {
 	out := Counts{few: maps.Clone(c.few), many: c.many}

@@ -73,14 +73,15 @@ func (r *reference) why(pod *corev1.Pod, node *corev1.Node) []string {
 	return r.reasons(r.engineOf(), scheduler.NewPod(pod), node)
 }
 
-// concerned reports whether affinity could keep the pod off any node; if not, it isn't asked about nominated pods either.
+// concerned reports whether affinity could keep the pod off any node, and another's anti-affinity is of a topology domain; if not, it isn't asked about nominated pods either.
 func (r *reference) concerned(pod *corev1.Pod) bool {
 	near, away := requiredTerms(pod)
 	against := len(near)+len(away) > 0
-	r.eachPlaced(func(p *corev1.Pod, _ *corev1.Node) {
+	r.eachPlaced(func(p *corev1.Pod, n *corev1.Node) {
 		_, away := requiredTerms(p)
 		for i := range away {
-			against = against || r.selects(p, &away[i], pod)
+			_, within := n.Labels[away[i].TopologyKey]
+			against = against || within && r.selects(p, &away[i], pod)
 		}
 	})
 	return against

@@ -180,7 +180,7 @@ func (w *crowd) preemptor(step int) *corev1.Pod {
 
 // change does one of the things that preemption depends on.
 func (w *crowd) change(step int) {
-	switch r := w.r; r.IntN(12) {
+	switch r := w.r; r.IntN(16) {
 	case 0:
 		w.setNode(r.IntN(w.nodes + 1))
 	case 1:
@@ -215,6 +215,41 @@ func (w *crowd) change(step int) {
 		w.e.SetNamespace(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "d", Labels: map[string]string{"team": pick(r, "x", "y")}}})
 	case 8:
 		w.e.Remove(pick(r, w.pods...).UID)
+	case 9:
+		// It is being deleted, and has other labels, too, at times.
+		i := r.IntN(len(w.pods))
+		p := w.pods[i].DeepCopy()
+		node := w.e.Assigned(p.UID)
+		if node == "" {
+			break
+		}
+		p.DeletionTimestamp = &metav1.Time{Time: time.Unix(2000, 0)}
+		if r.IntN(2) == 0 {
+			w.e.Refreshed(p)
+		} else {
+			p.Labels = map[string]string{"app": pick(r, "a", "b", "c")}
+			w.e.Assign(scheduler.NewPod(p), node)
+		}
+		w.pods[i] = p
+	case 10:
+		if n := w.e.Node(fmt.Sprint("n", r.IntN(w.nodes))); n != nil {
+			obj := n.Object.DeepCopy()
+			obj.Labels[zoneKey] = pick(r, "z0", "z1", "z2", "z3")
+			obj.Spec.Unschedulable = r.IntN(4) == 0
+			w.e.SetNode(obj)
+		}
+	case 11:
+		// More than is remembered of what changed.
+		if r.IntN(10) > 0 {
+			break
+		}
+		b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "b1"}}
+		b.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}
+		for i := range 1100 {
+			next := b.DeepCopy()
+			next.Status.DisruptionsAllowed = int32(i % 3)
+			w.e.SetPDB(next)
+		}
 	default:
 		w.assign()
 	}

@@ -339,6 +339,18 @@ func (v *View) Terms(kind TermKind, f func(term *PodTerm, on *Counts)) {
 	}
 }
 
+// Anywhere reports whether any of the pods that are counted is on a node with a label of that key, and so in a topology domain.
+func (v *View) Anywhere(on *Counts, key string) bool {
+	return on.anyOn(func(slot int32) bool {
+		n := v.engine.nodes[slot]
+		if n == nil {
+			return false
+		}
+		_, ok := n.Object.Labels[key]
+		return ok
+	})
+}
+
 // Matching calls f for each different term of a kind, of pods on nodes, that matches a pod, in the order of their IDs.
 func (v *View) Matching(pod *Pod, kind TermKind, f func(term *PodTerm, on *Counts)) {
 	var found []*termCount

@@ -124,8 +124,11 @@ func (p InterPodAffinity) Prepare(pod *scheduler.Pod, view *scheduler.View) (j s
 		note('a', t)
 	}
 	view.Matching(pod, scheduler.RequiredAntiAffinity, func(t *scheduler.PodTerm, on *scheduler.Counts) {
-		existing.add(t.TopologyKey, on, 1)
-		note('e', t)
+		// As in kube-scheduler, which skips the rule if there are no others: then pods that are nominated aren't asked either.
+		if view.Anywhere(on, t.TopologyKey) {
+			existing.add(t.TopologyKey, on, 1)
+			note('e', t)
+		}
 	})
 	others := !p.ignoreExisting || len(own[scheduler.PreferredAffinity])+len(own[scheduler.PreferredAntiAffinity]) > 0
 	prefer := func(kind scheduler.TermKind, sign int64) {
